@@ -360,12 +360,12 @@ TARGETS = (
         _profiles,
         "json",
         (
-            "trainfare_core/job_profile.py",
+            "trainfare_core/job_profile/profile.py",
             "trainfare_core/documents.py",
             "trainfare/fake_step/profile_input.py",
         ),
     ),
-    Target("ranked_profile", _rank_profile, _profiles, "json", ("trainfare_core/job_profile.py",)),
+    Target("ranked_profile", _rank_profile, _profiles, "json", ("trainfare_core/job_profile/profile.py",)),
     Target(
         "recommendation",
         _recommendation,

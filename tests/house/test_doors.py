@@ -35,7 +35,7 @@ VIOLATIONS = [
     ("rooms", "providers/trainfare_providers/__init__.py", "import trainfare.cli"),
     ("rooms", "plugin/trainfare/recommendation.py", "import benchmarks.cases"),
     ("product", "plugin/trainfare/recommendation.py", "import trainfare_research.scoring"),
-    ("stages", "core/trainfare_core/job_profile.py", "import trainfare_core.ranking"),
+    ("stages", "core/trainfare_core/job_profile/profile.py", "import trainfare_core.ranking"),
     ("stages", "core/trainfare_core/prediction/table.py", "import trainfare_core.run_cost"),
     ("stages", "core/trainfare_core/decline/rates.py", "import trainfare_core.errors"),
     ("ranking", "core/trainfare_core/ranking/pricing/spot.py", "import trainfare_core.ranking.entries"),

@@ -39,7 +39,9 @@ def enumerate_candidates(
     where it is in use or allowed. More than one machine is planned only where its network speed is known, and never for
     a TPU slice, which is sold as a whole. Where the profile does not know its batch, only plans with the profile's own
     number of devices are listed, with its own micro-batch and accumulation: those are the same step whatever the batch
-    is. With `PlanSpace.other_batch` all accelerators are used, with the nearest global batch that they can share. With
+    is. With `PlanSpace.weak_scaling` each device
+    keeps its batch instead. With `PlanSpace.other_batch` all accelerators are used, with the nearest global batch that
+    they can share. With
     `PlanSpace.model_parallel` a decoder is split over devices besides; see `splits`.
 
     Args:
@@ -61,6 +63,7 @@ def enumerate_candidates(
     row, sharding = np.nonzero(np.stack([~several, several, several, zero, zero, hybrid], axis=1))
     layout = layout[row]
     scripted = _as_scripted(profile, (nodes[layout], world[layout]), sharding, micro[row], accumulate[row])
+    weak = space.scales_weakly(profile)
     plans = CandidateTable(
         shape=shape[layout],
         nodes=nodes[layout],
@@ -70,7 +73,8 @@ def enumerate_candidates(
         accumulate=accumulate[row],
         devices=devices[layout],
         batch_factor=batch[layout] / (global_batch(profile) or 1),
-        as_scripted=scripted & (batch[layout] == (global_batch(profile) or 1)),
+        weak=np.full(len(layout), weak),
+        as_scripted=scripted & (weak | (batch[layout] == (global_batch(profile) or 1))),
     )
     if space.keep_plan:
         plans = take(plans, scripted)

@@ -7,6 +7,7 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from trainfare_core.batch_scaling import scale_run
 from trainfare_core.candidates.space import (
     USUAL,
     PlanSpace,
@@ -32,6 +33,7 @@ def plan_gaps(profile: JobProfile, shapes: MachineShapes, space: PlanSpace = USU
     """
     layouts = _layouts(profile, shapes, space)
     even = shares_evenly(profile, layouts.nodes * layouts.devices)
+    weak = space.scales_weakly(profile)
     shared, planned = np.zeros((2, len(shapes)), dtype=np.bool_)
     shared[layouts.shape[even]] = True
     planned[choose_layouts(profile, shapes, space).shape] = True
@@ -40,6 +42,8 @@ def plan_gaps(profile: JobProfile, shapes: MachineShapes, space: PlanSpace = USU
     texts = [
         ""
         if planned[row]
+        else _explain_no_scaling(profile, float(count[row]), space)
+        if weak and whole[row]
         else _explain_missing_splits(profile, float(count[row]), space)
         if shared[row]
         else _gap(profile, float(count[row]), is_whole=bool(whole[row]))
@@ -56,6 +60,19 @@ def _gap(profile: JobProfile, count: float, *, is_whole: bool) -> str:
         world = profile.parallel.world_size
         return f"the batch size is not known, so only {world} device(s) as in the profile can be planned"
     return f"a global batch of {batch} cannot be shared evenly by {count:.0f} devices: --allow batch tries others"
+
+
+def _explain_no_scaling(profile: JobProfile, count: float, space: PlanSpace) -> str:
+    if count > space.most_times_batch * profile.parallel.data_parallel_size:
+        return (
+            f"a global batch of more than {space.most_times_batch:g} times the script's: how many samples it needs to "
+            "the same quality is not known"
+        )
+    own = f"{(global_batch(profile) or 0) / profile.parallel.data_parallel_size:g}"
+    return (
+        f"an epoch has not one step of {own} samples for each of {count:.0f} devices, as the script would train there: "
+        "--scale batch shares its batch"
+    )
 
 
 def _explain_missing_splits(profile: JobProfile, count: float, space: PlanSpace) -> str:
@@ -138,23 +155,43 @@ def choose_layouts(profile: JobProfile, shapes: MachineShapes, space: PlanSpace)
     layouts = _layouts(profile, shapes, space)
     script_batch = global_batch(profile)
     world = layouts.nodes * layouts.devices
+    if space.scales_weakly(profile):
+        return _scale_batches(profile, layouts, space)
     keep = shares_evenly(profile, world) & has_split(profile, world, space)
     batch = layouts.batch
     if space.other_batch and script_batch is not None and not space.keep_plan:
-        first = np.ones(len(world), dtype=np.bool_)  # all accelerators
-        first[1:] = (np.diff(layouts.shape) != 0) | (np.diff(layouts.nodes) != 0)
+        first = _mark_most(layouts)
         near = _nearest_batch(script_batch, world, space.least_micro_batch(profile, world))
         change = np.maximum(near / script_batch, script_batch / near)
         changed = first & ~keep & (change <= MOST_BATCH_CHANGE)
         batch, keep = np.where(changed, near, batch), keep | changed
     shape, nodes, devices, batch = (column[keep] for column in layouts._replace(batch=batch))
-    most = np.ones(len(shape), dtype=np.bool_)
-    most[1:] = (np.diff(shape) != 0) | (np.diff(nodes) != 0)
+    most = _mark_most(Layouts(shape, nodes, devices, batch))
     own_batch = np.zeros(len(shape), dtype=np.bool_)
     if len(shape):
         own_batch = (batch == (script_batch or 1))[np.flatnonzero(most)[np.cumsum(most) - 1]]
     most |= (nodes == 1) & own_batch
     return Layouts(shape[most], nodes[most], devices[most], batch[most])
+
+
+def _scale_batches(profile: JobProfile, layouts: Layouts, space: PlanSpace) -> Layouts:
+    """Return the layouts that use whole machines, or as many devices as the script, each with the script's batch."""
+    own = profile.parallel
+    world = layouts.nodes * layouts.devices
+    batch = (global_batch(profile) or 1) // own.data_parallel_size * world
+    keep = world <= space.most_times_batch * own.data_parallel_size
+    keep &= _mark_most(layouts) | ((layouts.nodes == own.num_nodes) & (layouts.devices == own.devices))
+    if profile.plan.optimizer_steps is not None:
+        keep &= scale_run(profile, world).steps > 0
+    shape, nodes, devices, batch = (column[keep] for column in layouts._replace(batch=batch))
+    return Layouts(shape, nodes, devices, batch)
+
+
+def _mark_most(layouts: Layouts) -> NDArray[np.bool_]:
+    """Mark the layout of each shape x node count with the most accelerators, which is its first."""
+    most = np.ones(len(layouts.shape), dtype=np.bool_)
+    most[1:] = (np.diff(layouts.shape) != 0) | (np.diff(layouts.nodes) != 0)
+    return most
 
 
 def _nearest_batch(own_batch: int, world: NDArray[np.int64], least: NDArray[np.float64]) -> NDArray[np.int64]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Final
 
@@ -47,6 +48,9 @@ class PlanSpace:
         deepspeed: ZeRO-1 and ZeRO-2 are tried, which need another package, also where the script does not use it.
         model_parallel: plans that split the model itself over devices are tried too, where the profile is of a
             decoder; the script must be written for it.
+        weak_scaling: every device keeps the script's own batch, so that more devices have a larger global batch; None:
+            where the script, as it stands, does so.
+        most_times_batch: largest global batch of a plan that scales so, over the script's.
     """
 
     max_nodes: int | None = None
@@ -57,6 +61,14 @@ class PlanSpace:
     checkpointing: bool = False
     precision: bool = False
     model_parallel: bool = False
+    weak_scaling: bool | None = None
+    most_times_batch: float = math.inf
+
+    def scales_weakly(self, profile: JobProfile) -> bool:
+        """Return whether each device keeps the batch that it has in the script."""
+        known = global_batch(profile) is not None and profile.parallel.replicas is None
+        wanted = profile.batch.scales == "per_device" if self.weak_scaling is None else self.weak_scaling
+        return known and wanted
 
     def node_counts(self, profile: JobProfile) -> NDArray[np.int64]:
         """Return the numbers of machines to try for a job, rising: also every one that can share its batch."""

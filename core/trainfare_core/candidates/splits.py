@@ -140,6 +140,7 @@ def _list_plans(
         accumulate=share[row] // micro_batch,
         devices=devices[row],
         batch_factor=np.ones(count),
+        weak=np.zeros(count, dtype=np.bool_),
         as_scripted=np.zeros(count, dtype=np.bool_),
         parallel=ModelParallel(
             tensor=all_of(tensor),

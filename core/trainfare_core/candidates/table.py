@@ -90,6 +90,8 @@ class CandidateTable:
         accumulate: forward passes per optimizer step on one device.
         devices: accelerators of each machine that are used; None: all of them.
         batch_factor: samples of an optimizer step over the script's; None: the same in every plan.
+        weak: every device has the batch that it has in the script, and the loop counts its steps there; None: in no
+            plan.
         as_scripted: the script's strategy and micro-batch, or a micro-batch of a device's whole share where that is
             smaller; several devices under "auto" or one device's strategy are DDP, as in Lightning.
         variant: index into `variants`; None: all plans run the job as it is.
@@ -106,6 +108,7 @@ class CandidateTable:
     accumulate: NDArray[np.int64]
     devices: NDArray[np.int64] | None = None
     batch_factor: NDArray[np.float64] | None = None
+    weak: NDArray[np.bool_] | None = None
     as_scripted: NDArray[np.bool_] | None = None
     variant: NDArray[np.int64] | None = None
     variants: tuple[JobVariant, ...] = (JobVariant(),)
@@ -123,6 +126,11 @@ class CandidateTable:
     def variant_or_none(self) -> NDArray[np.int64]:
         """Index into `variants` of each plan, 0 for none; shape (n,)."""
         return np.zeros(len(self), dtype=np.int64) if self.variant is None else self.variant
+
+    @property
+    def weak_or_not(self) -> NDArray[np.bool_]:
+        """Whether each plan scales weakly, shape (n,)."""
+        return np.zeros(len(self), dtype=np.bool_) if self.weak is None else self.weak
 
     @property
     def devices_or_all(self) -> NDArray[np.int64]:

@@ -30,6 +30,10 @@ narrower weights where nothing fits without, or with "plan" where it is faster; 
 pipeline, context and expert parallelism) where nothing fits without or it is faster, which the script must be written
 for."""
 
+Scale: TypeAlias = Literal["batch", "samples", "quality"]
+"""What other numbers of devices keep of a run: the global batch; each device's batch and the samples seen; or each
+device's batch and the quality reached, for which a larger global batch needs more samples."""
+
 DEFAULT_MAX_RUN_HOURS: Final = 1440.0
 """60 days: machines are rented, patched and retired in less. A chosen value."""
 
@@ -272,6 +276,36 @@ class Constraints(Record):
         "changes what is trained, where nothing else fits; model-parallel: a decoder split over devices where nothing "
         "else fits or it is faster, which the script must be written for",
     )
+    scale: Annotated[
+        Scale | None,
+        Limit(
+            "what more devices keep: batch, the global batch; samples, the batch of each device and the samples seen "
+            "(weak scaling); quality, the same with the samples that the larger batch needs",
+            unset="what the script does there",
+            commands=_BOTH,
+            typed=str,
+            wrong=f"{{name}}: {{value!r}} is not one of {', '.join(get_args(Scale))}",
+            said="more devices keep the {value}",
+            policy=f"what more devices keep, as in --scale: {', '.join(get_args(Scale))}",
+        ),
+    ] = Field(
+        default=None,
+        description="what other numbers of devices keep: batch, the global batch; samples, the batch of each device "
+        "and the samples seen; quality, the same with the samples that the larger batch needs; None: what the script "
+        "does there",
+    )
+    critical_batch: Annotated[
+        str | None,
+        Limit(
+            "samples of the batch from which a larger one needs clearly more samples: 900, or 400..3000",
+            metavar="N|LOW..HIGH",
+            unset="predicted",
+            said="a critical batch of {value}",
+        ),
+    ] = Field(
+        default=None,
+        description="of the job, in samples: a number, or the ends of its 80 % interval; None: predicted",
+    )
     max_run_hours: Annotated[
         float,
         Field(gt=0, allow_inf_nan=False),
@@ -372,6 +406,8 @@ class LimitKeywords(TypedDict, total=False):
     no_porting: bool
     keep_plan: bool
     allow: Names
+    scale: str | None
+    critical_batch: str | None
     max_run_hours: float | None
     max_usd_per_hour: float | None
     data_in: str | None

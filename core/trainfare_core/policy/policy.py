@@ -17,7 +17,7 @@ from pydantic_core import PydanticCustomError
 from trainfare_core.candidates import MAX_NODES
 from trainfare_core.documents import Document, Finite, Record
 from trainfare_core.ledger.run_record import LedgerSettings
-from trainfare_core.limits.constraints import DEFAULT_MAX_RUN_HOURS, Allowed, Constraints
+from trainfare_core.limits.constraints import DEFAULT_MAX_RUN_HOURS, Allowed, Constraints, Scale
 from trainfare_core.limits.cost_assumptions import CostAssumptions
 from trainfare_core.limits.limit_fields import LimitField, add_limits, limits_of
 from trainfare_core.policy.rules import LIMIT_RULES, LimitRule, OnUnknown, WaivableRule
@@ -176,6 +176,7 @@ class Policy(Document):
     allow: AllowList = Field(default_factory=AllowList, description="where every job may run")
     keep_plan: bool = _describe_field("policy", "keep_plan", default=False)
     allow_changes: tuple[Allowed, ...] = _describe_field("policy", "allow_changes", default=())
+    scale: Scale | None = _describe_field("policy", "scale", default=None)
     max_run_hours: Annotated[float, Field(gt=0, allow_inf_nan=False)] = _describe_field(
         "policy", "max_run_hours", default=DEFAULT_MAX_RUN_HOURS
     )

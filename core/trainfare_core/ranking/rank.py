@@ -34,7 +34,11 @@ from trainfare_core.ranking.entries import (
 )
 from trainfare_core.ranking.fold import fold_options
 from trainfare_core.ranking.options.assumed_numbers import list_assumed_numbers
-from trainfare_core.ranking.options.assumptions import assumptions_of, job_summary
+from trainfare_core.ranking.options.assumptions import (
+    assumptions_of,
+    describe_critical_batch,
+    job_summary,
+)
 from trainfare_core.ranking.options.commitment import find_commitment
 from trainfare_core.ranking.options.named_options import find_best, find_own_plan, runner_up_of
 from trainfare_core.ranking.options.options import OptionMaker
@@ -98,6 +102,7 @@ def rank(
         priced_on=None
         if request.as_of is None
         else request.as_of.astimezone(timezone.utc).date().isoformat(),
+        critical_batch=describe_critical_batch(profile, constraints),
         options=options,
         options_total=sum(int(marks.sum()) for marks in limits.affordable_offers()),
         cheapest_rank=ranks["cheapest"],

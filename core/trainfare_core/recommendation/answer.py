@@ -6,9 +6,10 @@ from typing import Annotated, Literal, TypeAlias
 
 from pydantic import Field, ValidationError, model_validator
 
-from trainfare_core.documents import Count, Document, Finite, Flops, Record, first_problem
+from trainfare_core.documents import Count, Document, Finite, Flops, Interval, Record, first_problem
 from trainfare_core.errors import InputError
 from trainfare_core.hardware.earlier_runs import DeviceFigures, EarlierRuns
+from trainfare_core.job_profile import BatchScale
 from trainfare_core.limits.constraints import Constraints
 from trainfare_core.prices.facts import PriceBookFacts
 from trainfare_core.recommendation.launch import Launch, identify_plan
@@ -172,12 +173,23 @@ class JobSummary(Record):
         default=None, description="what the number of steps is, where it is not simply the Trainer's plan"
     )
     global_batch_size: Count | None
+    scales: BatchScale | None = Field(
+        default=None, description="what more devices do to the batch as the script stands; None: not known"
+    )
     trace_coverage: Finite
     input_known: bool = Field(
         default=True, description="the input pipeline was measured or stated; else no time is counted for it"
     )
     measured_on: str | None
     measured_step_s: Finite | None
+
+
+class CriticalBatchFacts(Record):
+    """The batch from which a larger one needs clearly more samples; or why it is not predicted."""
+
+    samples: Interval | None = Field(description="None: not predicted")
+    source: Literal["stated", "noise_scale", "token_law", "prior"] | None
+    unknown_because: str | None = None
 
 
 class Recommendation(Document):
@@ -194,6 +206,9 @@ class Recommendation(Document):
     priced_on: str | None = Field(
         default=None,
         description="day to which the ages of prices are counted; None: prices were taken as of now",
+    )
+    critical_batch: CriticalBatchFacts | None = Field(
+        default=None, description="None: the global batch of the job is not known"
     )
     options: tuple[Option, ...]
     options_total: int = Field(description="feasible options before the list was cut")

@@ -149,6 +149,14 @@ class Commitment(Record):
     )
 
 
+class QualityRatio(Record):
+    """Samples to the script's quality over those of its own global batch, central 80 %."""
+
+    low: Finite
+    mid: Finite | None = Field(description="None: so large a batch has a lower end alone")
+    high: Finite | None
+
+
 class Option(Record):
     """One way to run the job: an offer, the number of machines, and how the job is spread over them."""
 
@@ -166,6 +174,21 @@ class Option(Record):
     micro_batch_size: int | None
     accumulate_grad_batches: int = Field(
         description="micro-batches of a step on one device, or of one replica where the model is split"
+    )
+    global_batch_size: int | None = Field(
+        default=None, description="samples of an optimizer step over all devices; None: not known"
+    )
+    optimizer_steps: Finite | None = Field(default=None, description="of the whole run; None: not known")
+    samples_ratio: Finite | None = Field(
+        default=None, description="samples that the run sees over those of the script's run; None: not known"
+    )
+    checkpoint_every_n_steps: int | None = Field(
+        default=None,
+        description="optimizer steps between two checkpoints; None: none is written before the end",
+    )
+    quality_ratio: QualityRatio | None = Field(
+        default=None,
+        description="None: the global batch is the script's own, or smaller, or nothing is predicted",
     )
     plan_changes: tuple[str, ...] = Field(
         default=(), description="what differs from the script's own plan besides the number of devices"

@@ -53,7 +53,7 @@ def spot_process(profile: JobProfile, runs: RunTable) -> SpotProcess:
         runs: all on spot machines, n rows.
     """
     busy_s = runs.training_s + runs.validation_s
-    interval_s = _compute_checkpoint_interval_s(profile, runs.steps, busy_s)
+    interval_s = _compute_checkpoint_interval_s(profile, runs, busy_s)
     with np.errstate(invalid="ignore", divide="ignore"):
         intervals = np.where(interval_s > 0, busy_s / interval_s, 0.0)
     return SpotProcess(
@@ -129,10 +129,9 @@ def _put_rows(runs: RunTable, rows: NDArray[np.int64], values: Mapping[str, NDAr
     return replace(runs, **columns)
 
 
-def _compute_checkpoint_interval_s(profile: JobProfile, steps: Column, busy_s: Column) -> Column:
+def _compute_checkpoint_interval_s(profile: JobProfile, runs: RunTable, busy_s: Column) -> Column:
     """Return the seconds of work between checkpoints; a run that saves nothing is one interval."""
-    every = profile.plan.checkpoint_every_n_steps
-    if not every:
-        return busy_s
-    part = every / np.maximum(steps, 1.0)
-    return busy_s * (part if profile.plan.optimizer_steps is None else np.minimum(1.0, part))
+    part = runs.save_steps / np.maximum(runs.steps, 1.0)
+    if profile.plan.optimizer_steps is not None:
+        part = np.minimum(1.0, part)
+    return busy_s * np.where(np.isnan(part), 1.0, part)

@@ -37,6 +37,7 @@ class RunTable:
         billed_hours: the median of hours without the wait for spot capacity, with what is billed and not used.
         log_sigma: standard deviation of ln(hours) without interruptions.
         interruptions: expected number of interruptions.
+        save_steps: optimizer steps between two checkpoints; NaN where none is written before the end.
         best_save_steps: optimizer steps between checkpoints that lose least on spot; NaN elsewhere.
         hazard: row of `HAZARDS`, or `NOT_SPOT`.
         in_block: on a capacity block, which is paid in whole days.
@@ -62,6 +63,7 @@ class RunTable:
     billed_hours: Column
     log_sigma: Column
     interruptions: Column
+    save_steps: Column
     best_save_steps: Column
     hazard: NDArray[np.int64]
     in_block: NDArray[np.bool_]

@@ -11,12 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainfare_core.arrays import Column
+from trainfare_core.batch_scaling import CriticalBatch, ScaledRun, scale_run
 from trainfare_core.candidates import CandidateTable
 from trainfare_core.hardware.accelerators import resolve_device
 from trainfare_core.interruptions.ends import RunEnds
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.limits.cost_assumptions import CostAssumptions
 from trainfare_core.prediction.table import PredictionTable
+from trainfare_core.prediction.uncertainty import Z80
 from trainfare_core.prices.shapes import MachineShapes
 from trainfare_core.run_cost.billing import rounding_s
 from trainfare_core.run_cost.interrupted import (
@@ -79,6 +81,8 @@ class RunTimer:
         prediction: one row a plan.
         assumed: what is assumed; as given here nothing is stated by the user.
         data_gb: what each machine copies to its disk before the first step.
+        critical_batch: runs with a larger global batch take the samples that give the same quality; None: all see as
+            many samples as their steps have.
     """
 
     profile: JobProfile
@@ -87,6 +91,7 @@ class RunTimer:
     prediction: PredictionTable
     assumed: CostAssumptions = field(default_factory=CostAssumptions)
     data_gb: float = 0.0
+    critical_batch: CriticalBatch | None = None
 
     def runs(self, plan: NDArray[np.int64], rentals: Rentals) -> RunTable:
         """
@@ -112,7 +117,8 @@ class RunTimer:
         profile, candidates, prediction = self.profile, self.candidates, self.prediction
         step_s = prediction.step_s[plan]
         known_length = profile.plan.optimizer_steps is not None
-        steps = steps_of(profile, candidates)[plan]
+        more, more_log_sigma = self._samples_to_quality(plan)
+        steps = np.ceil(steps_of(profile, candidates)[plan] * more * (1 - 1e-12))
         training_s = steps * step_s
         accelerators = self.shapes.accelerator[candidates.shape[plan]]
         begin_s = _startup_s(profile, accelerators, rentals.service, self.assumed)
@@ -120,7 +126,8 @@ class RunTimer:
         startup_s, staging_s = (part if known_length else np.zeros_like(part) for part in (begin_s, stage_s))
         validation_s = self._validation_s(plan) if known_length else np.zeros_like(step_s)
         write_s = checkpoint_bytes(profile, candidates)[plan] / self.assumed.disk_bytes_per_s
-        checkpoint_s = _checkpoints(profile, steps) * write_s
+        save_steps = self._count_save_steps(plan)
+        checkpoint_s = _count_checkpoints(profile, steps, save_steps) * write_s
         before_s = startup_s + staging_s
         undisturbed_s = before_s + training_s + validation_s + checkpoint_s
         with np.errstate(invalid="ignore", divide="ignore"):
@@ -128,7 +135,8 @@ class RunTimer:
             startup_share = np.where(undisturbed_s > 0, before_s / undisturbed_s, 0.0)
             write_share = np.where(undisturbed_s > 0, checkpoint_s / undisturbed_s, 0.0)
         assumed_log_sigma = np.hypot(STARTUP_LOG_SIGMA * startup_share, self._disk_log_sigma * write_share)
-        log_sigma = np.hypot(prediction.log_sigma[plan] * (1 - fixed), assumed_log_sigma)
+        step_log_sigma = np.hypot(prediction.log_sigma[plan], more_log_sigma)
+        log_sigma = np.hypot(step_log_sigma * (1 - fixed), assumed_log_sigma)
         none = np.zeros_like(undisturbed_s)
         calm = RunTable(
             plan=plan,
@@ -146,6 +154,7 @@ class RunTimer:
             billed_hours=undisturbed_s / S_PER_HOUR,
             log_sigma=log_sigma,
             interruptions=none,
+            save_steps=save_steps,
             best_save_steps=np.full(len(plan), np.nan),
             hazard=rentals.hazard,
             in_block=rentals.in_block,
@@ -156,6 +165,18 @@ class RunTimer:
             ends_row=np.full(len(plan), -1),
         )
         return _add_billed_time(profile, calm, np.zeros((len(plan), 1)), rentals)
+
+    def _samples_to_quality(self, plan: NDArray[np.int64]) -> tuple[Column, Column]:
+        """
+        Return how many times the samples each run takes, and the standard deviation of its logarithm.
+
+        A smaller batch is never counted as a saving. Where a ratio is not known, it is NaN.
+        """
+        own, factor = self.profile.global_samples_per_step, self.candidates.batch_factor
+        if self.critical_batch is None or not own or factor is None:
+            return np.ones(len(plan)), np.zeros(len(plan))
+        ratio = self.critical_batch.samples_ratio(own, np.maximum(factor[plan], 1.0) * own)
+        return ratio.median, np.log(ratio.high / ratio.low) / (2 * Z80)
 
     @property
     def _disk_log_sigma(self) -> float:
@@ -177,7 +198,28 @@ class RunTimer:
         micro_batches = candidates.accumulate[plan] * candidates.micro_ratio[plan]
         replicas = candidates.replicas_of(self.shapes)[plan]
         batches = profile.plan.validation_batches * profile.parallel.data_parallel_size / replicas
+        scaled = scale_plans(profile, candidates)
+        if scaled is not None:
+            batches = np.where(candidates.weak_or_not[plan], scaled.validation_batches[plan], batches)
         return batches * part * work_s / micro_batches
+
+    def _count_save_steps(self, plan: NDArray[np.int64]) -> Column:
+        """Return the optimizer steps between two checkpoints, NaN for none; weak scaling has fewer in an epoch."""
+        own = np.full(len(plan), float(self.profile.plan.checkpoint_every_n_steps or np.nan))
+        scaled = scale_plans(self.profile, self.candidates)
+        if scaled is None:
+            return own
+        return np.where(self.candidates.weak_or_not[plan], scaled.checkpoint_every_n_steps[plan], own)
+
+
+def _count_checkpoints(profile: JobProfile, steps: Column, save_steps: Column) -> Column:
+    """Return how many checkpoints are written: one every n steps, and at least one in a run that ends."""
+    if not profile.plan.checkpoint_bytes:
+        return np.zeros_like(steps)
+    if profile.plan.optimizer_steps is None:
+        return np.nan_to_num(steps / save_steps)
+    written = np.where(np.isnan(save_steps), 1.0, np.maximum(1.0, steps // save_steps))
+    return np.where(steps > 0, written, 0.0)
 
 
 def _add_billed_time(profile: JobProfile, runs: RunTable, rate_per_s: Column, rentals: Rentals) -> RunTable:
@@ -242,19 +284,19 @@ def steps_of(profile: JobProfile, candidates: CandidateTable) -> Column:
     if candidates.batch_factor is None:
         return np.full(len(candidates), steps)
     # The slack keeps quotients that are whole in decimal whole in binary.
-    return np.ceil(steps / candidates.batch_factor * (1 - 1e-12))
+    shared = np.ceil(steps / candidates.batch_factor * (1 - 1e-12))
+    scaled = scale_plans(profile, candidates)
+    return shared if scaled is None else np.where(candidates.weak_or_not, scaled.steps, shared)
 
 
-def _checkpoints(profile: JobProfile, steps: Column) -> Column:
-    """Return how many checkpoints are written: one every n steps, and at least one in a run that ends."""
-    plan = profile.plan
-    if not plan.checkpoint_bytes:
-        return np.zeros_like(steps)
-    every = plan.checkpoint_every_n_steps
-    if plan.optimizer_steps is None:
-        return steps / every if every else np.zeros_like(steps)
-    written = np.maximum(1.0, steps // every) if every else np.ones_like(steps)
-    return np.where(steps > 0, written, 0.0)
+def scale_plans(profile: JobProfile, candidates: CandidateTable) -> ScaledRun | None:
+    """Return the length of the run under weak scaling for every plan; None where no plan scales so."""
+    if candidates.batch_factor is None or not candidates.weak_or_not.any():
+        return None
+    if profile.plan.optimizer_steps is None:
+        return None
+    replicas = np.rint(candidates.batch_factor * profile.parallel.data_parallel_size).astype(np.int64)
+    return scale_run(profile, np.maximum(replicas, 1))
 
 
 def get_measured_validation(profile: JobProfile) -> float | None:

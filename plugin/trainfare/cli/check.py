@@ -13,7 +13,7 @@ from trainfare.cli.base import BaseOf, BaseOptions, base_of, base_tree_of, folde
 from trainfare.cli.check_options import CheckOutputs, PolicyOptions, outputs_of, write_outputs
 from trainfare.cli.limit_options import RunLimits
 from trainfare.cli.option_groups import Format, group_options
-from trainfare.cli.options import DecisionPriceOptions, Force, LoaderOptions
+from trainfare.cli.options import DecisionPriceOptions, Force, JobOptions
 from trainfare.cli.target import TargetOptions, profile_of
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def check(
     prices: DecisionPriceOptions,
     rules: PolicyOptions,
     target: TargetOptions,
-    loader: LoaderOptions,
+    loader: JobOptions,
     base: BaseOptions,
     output: Format = "table",
     out: CheckOutputs = None,

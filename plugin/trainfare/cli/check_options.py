@@ -14,7 +14,7 @@ import typer
 
 from trainfare.cli.limit_options import RunLimits
 from trainfare.cli.option_groups import FORMATS, Format
-from trainfare.cli.options import LoaderOptions
+from trainfare.cli.options import JobOptions
 from trainfare.cli.output import check_writable, write_answer
 from trainfare_core.errors import InputError, MissingExtraError
 from trainfare_core.policy.rules import OnUnknown
@@ -64,7 +64,7 @@ class PolicyOptions:
         Raises:
             InputError: such an option is given.
         """
-        names = [*RunLimits.__signature__.parameters, *inspect.signature(LoaderOptions).parameters]
+        names = [*RunLimits.__signature__.parameters, *inspect.signature(JobOptions).parameters]
         for name in names:
             source = context.get_parameter_source(name)
             if source is not None and source.name == "COMMANDLINE":

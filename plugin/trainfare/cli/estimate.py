@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, cast
 
 from trainfare.cli.limit_options import RunLimits
 from trainfare.cli.option_groups import group_options
-from trainfare.cli.options import DecisionPriceOptions, ImplementationOption, LoaderOptions
+from trainfare.cli.options import DecisionPriceOptions, ImplementationOption, JobOptions
 from trainfare.cli.output import show_wait
 from trainfare.cli.ranking import RankingOptions
 from trainfare.estimate import EstimateRequest
@@ -25,7 +25,7 @@ def estimate(
     limits: RunLimits,
     ranking: RankingOptions,
     prices: DecisionPriceOptions,
-    loader: LoaderOptions,
+    loader: JobOptions,
 ) -> None:
     """Rank every machine for training a model, from its name or configuration file: no code, no network."""
     request.steps()

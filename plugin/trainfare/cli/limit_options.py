@@ -20,7 +20,8 @@ _LIMITS: Final = limits_of(Constraints)
 _ORDER: Final = (
     "max_usd", "deadline", "confidence", "provider", "service", "region", "instance_type", "accelerator", "exclude",
     "residency", "max_accelerators", "quota", "min_network_gbit", "no_porting", "purchase", "all_clouds", "max_nodes",
-    "max_hours", "keep_plan", "allow", "data_in", "data_gb",
+    "max_hours", "keep_plan", "allow", "scale", "critical_batch",
+    "data_in", "data_gb",
 )  # fmt: skip
 """Of the options in a help text; others follow."""
 

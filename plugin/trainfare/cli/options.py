@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from dataclasses import dataclass
 from datetime import date, datetime, timezone
 from pathlib import Path
@@ -147,9 +148,17 @@ class LedgerOptions:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LoaderOptions:
-    """What the user states of the input pipeline."""
+class JobOptions:
+    """What the user states of the job: the devices that its launcher starts, and the input pipeline."""
 
+    launched: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N|NxM",
+            help="devices that the launcher starts, as torchrun: 8, or 8x2 for 8 on each of 2 machines; default: "
+            "those of each machine, where the script's batch follows them",
+        ),
+    ] = None
     loader_samples_per_s_per_vcpu: Annotated[
         float | None,
         typer.Option(
@@ -162,8 +171,13 @@ class LoaderOptions:
         Return the profile with what is stated.
 
         Raises:
-            InputError: not a finite number above 0, or a job whose batch size is not known.
+            InputError: not a finite number above 0, a job whose batch size is not known, or a script whose devices are
+                not the launcher's.
         """
+        if self.launched is not None:
+            from trainfare_core.batch_scaling import launch_on  # imports NumPy, which --help does not need
+
+            profile = launch_on(profile, *_parse_launched(self.launched))
         rate = self.loader_samples_per_s_per_vcpu
         if rate is None:
             return profile
@@ -173,6 +187,14 @@ class LoaderOptions:
             raise InputError("--loader-samples-per-s-per-vcpu: the job's batch size is not known")
         batch = profile.batch.model_copy(update={"loader_samples_per_s_per_vcpu": rate})
         return profile.model_copy(update={"batch": batch})
+
+
+def _parse_launched(text: str) -> tuple[int, int]:
+    """Return devices of one machine and machines."""
+    match = re.fullmatch(r"([1-9][0-9]{0,3})(?:x([1-9][0-9]?))?", text.strip())
+    if match is None:
+        raise InputError(f"--launched {text}: give devices, such as 8, or 8x2 for 8 on each of 2 machines")
+    return int(match[1]), int(match[2] or 1)
 
 
 def moment(as_of: str | None) -> datetime:

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import typer
 
 from trainfare.cli.option_groups import Format, group_options
-from trainfare.cli.options import ImplementationOption, JobArgument, LedgerOptions, LoaderOptions
+from trainfare.cli.options import ImplementationOption, JobArgument, JobOptions, LedgerOptions
 from trainfare.cli.target import TargetOptions, profile_of
 
 
@@ -50,7 +50,7 @@ def predict(
         ),
     ] = None,
     target: TargetOptions,
-    loader: LoaderOptions,
+    loader: JobOptions,
     ledger: LedgerOptions,
     output: Format = "table",
 ) -> None:

@@ -28,7 +28,7 @@ from trainfare.cli.interrupt import (
 )
 from trainfare.cli.limit_options import RunLimits
 from trainfare.cli.option_groups import OptionGroup, group_options
-from trainfare.cli.options import DecisionPriceOptions, Force, LoaderOptions
+from trainfare.cli.options import DecisionPriceOptions, Force, JobOptions
 from trainfare.cli.profile import check_profile_path
 from trainfare.cli.ranking import RankingOptions
 from trainfare.cli.streams import open_messages
@@ -96,7 +96,7 @@ def probe(
     limits: RunLimits,
     ranking: _Ranking,
     prices: DecisionPriceOptions,
-    loader: LoaderOptions,
+    loader: JobOptions,
 ) -> None:
     """Run a training script until some steps are measured on this machine, and rank every machine for its whole run."""
     from trainfare.sandbox import FolderState, join_names

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from trainfare.cli.limit_options import RunLimits
 from trainfare.cli.option_groups import group_options
-from trainfare.cli.options import DecisionPriceOptions, JobArgument, LoaderOptions
+from trainfare.cli.options import DecisionPriceOptions, JobArgument, JobOptions
 from trainfare.cli.ranking import RankingOptions
 from trainfare.cli.target import TargetOptions, profile_of
 
@@ -22,7 +22,7 @@ def recommend(
     ranking: RankingOptions,
     prices: DecisionPriceOptions,
     target: TargetOptions,
-    loader: LoaderOptions,
+    loader: JobOptions,
 ) -> None:
     """Rank every machine that could run a job, by cost or time, and show the Pareto front of both."""
     source = target.require_target(job)

@@ -10,7 +10,7 @@ import typer
 
 from trainfare.cli.limit_options import RunLimits, option_of
 from trainfare.cli.option_groups import Format, group_options
-from trainfare.cli.options import DecisionPriceOptions, JobArgument, LedgerOptions, LoaderOptions, Objectives
+from trainfare.cli.options import DecisionPriceOptions, JobArgument, JobOptions, LedgerOptions, Objectives
 from trainfare.cli.output import output_width, warn
 from trainfare.cli.target import TargetOptions, profile_of
 
@@ -33,7 +33,7 @@ def why(
     value_per_hour: Annotated[float | None, option_of("value_usd_per_hour")] = None,
     prices: DecisionPriceOptions,
     target: TargetOptions,
-    loader: LoaderOptions,
+    loader: JobOptions,
     ledger: LedgerOptions,
     output: Format = "table",
 ) -> None:

@@ -370,6 +370,7 @@ def _profile_of(
                 batch_norm=bool(norms.of_device),
                 synchronized_norms=norms.synchronized_norms,
                 variation=step.variation,
+                scales=None if live is None else live.facts.scales,
             ),
             parallel=ParallelFacts(
                 strategy=job.strategy,

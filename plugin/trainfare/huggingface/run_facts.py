@@ -123,6 +123,10 @@ def read_length(trainer: Any, training: TrainingLength, validation_batches: int 
         validation_runs=_count_validations(args, int(state.eval_steps or 0), steps, in_epoch),
         checkpoints=(CheckpointTrigger(every, int(saves == "epoch"), False, bool(args.save_only_model)),),
         early_end=type(stops[0]).__name__ if stops else "",
+        scales="per_device" if args.world_size == 1 and args.n_gpu <= 1 else "fixed",
+        epochs=None if args.max_steps > 0 else float(args.num_train_epochs),
+        drops_last=bool(args.dataloader_drop_last),
+        validate_every_n_steps=int(state.eval_steps or 0) or None if args.eval_strategy == "steps" else None,
     )
 
 

@@ -18,12 +18,14 @@ class AskedDevices:
         num_nodes: machines.
         strategy: Lightning's word for it.
         notes: what had to be assumed or is not counted, for the profile.
+        any_devices: as many devices as the machine has; one is assumed here.
     """
 
     devices: int
     num_nodes: int
     strategy: str
     notes: tuple[str, ...]
+    any_devices: bool = False
 
 
 @dataclass(slots=True)

@@ -12,7 +12,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from trainfare_core.job_profile import UPPER_BOUND, RunPlan
+from trainfare_core.job_profile import UPPER_BOUND, BatchScale, EpochFacts, RunPlan
 
 _Number = TypeVar("_Number", int, float)
 
@@ -72,6 +72,16 @@ class LoopLength:
     validate_by_time: bool = False
     validate_every_n_epochs: int | None = 1
     checkpoints: tuple[CheckpointTrigger, ...] = ()
+    scales: BatchScale | None = None
+    """As `BatchFacts.scales`."""
+    samples_per_epoch: int | None = None
+    """Of all devices; None where only the batches are known."""
+    drops_last: bool = False
+    """A last batch that is not full is left out."""
+    shares_data: bool = True
+    """Devices share the samples of an epoch; False: each has all of them."""
+    epochs: float | None = None
+    """After which the run ends, where the loop itself has made steps of them."""
     batches_per_step: float | None = None
     """Batches of the mean step, where steps take different numbers of them."""
     composed: str = (
@@ -122,6 +132,7 @@ class PlannedRun:
     checkpoint_weights_only: bool
     max_time_s: float | None
     notes: tuple[str, ...]
+    epoch: EpochFacts | None = None
 
     def add(self, other: PlannedRun) -> PlannedRun:
         """Return the plan of this run and one like it, one after the other."""
@@ -134,6 +145,7 @@ class PlannedRun:
             epochs=_add(self.epochs, other.epochs),
             validation_batches=self.validation_batches + other.validation_batches,
             max_time_s=_add(self.max_time_s, other.max_time_s),
+            epoch=None,
             notes=tuple(dict.fromkeys((*self.notes, *other.notes))),
         )
 
@@ -159,6 +171,7 @@ class PlannedRun:
             checkpoint_bytes=weights_bytes + (0 if self.checkpoint_weights_only else state_bytes),
             checkpoint_every_n_steps=self.checkpoint_every_n_steps,
             max_time_s=self.max_time_s,
+            epoch=self.epoch,
         )
 
 
@@ -221,7 +234,39 @@ class RunPlanner:
             and all(trigger.weights_only for trigger in facts.checkpoints),
             max_time_s=facts.max_time_s,
             notes=tuple(self.notes),
+            epoch=self._describe_epoch(steps),
         )
+
+    def _describe_epoch(self, steps: int | None) -> EpochFacts | None:
+        """Return what the steps on other devices are counted from; None where they are not counted by epochs."""
+        facts = self.facts
+        counted = facts.automatic and not facts.accumulation and facts.batches_per_step is None
+        if steps is None or self._ended is not None or not counted:
+            return None
+        if self.batches_in_epoch is None and facts.max_steps is None:
+            return None
+        by_epochs = facts.validate_every_n_epochs is not None and facts.validate_every_n_steps is None
+        every_n_batches = None if by_epochs else facts.validate_every_n_batches
+        every_n_steps = (
+            facts.validate_every_n_steps or (every_n_batches or 0) // facts.accumulate_grad_batches
+        )
+        return EpochFacts(
+            samples=facts.samples_per_epoch,
+            batches=self.batches_in_epoch,
+            drops_last=facts.drops_last,
+            shared=facts.shares_data,
+            epochs=facts.max_epochs if facts.epochs is None else facts.epochs,
+            max_steps=facts.max_steps if facts.epochs is None else None,
+            validation_batches=(facts.validation_batches or 0) if facts.validates else 0,
+            validate_every_n_steps=every_n_steps or None,
+            checkpoint_every_n_epochs=self._find_checkpoint_epochs(),
+        )
+
+    def _find_checkpoint_epochs(self) -> int | None:
+        """Return after how many epochs the most frequent checkpoint is written; None where it goes by steps."""
+        every = [trigger.every_n_epochs for trigger in self.facts.checkpoints if trigger.every_n_epochs > 0]
+        by_steps = any(trigger.every_n_steps > 0 for trigger in self.facts.checkpoints)
+        return min(every) if every and not by_steps else None
 
     def _batches_per_epoch(self, total_samples: int | None, micro_batch_size: int | None) -> int | None:
         if self.facts.batches_per_epoch is not None or total_samples is None:

@@ -76,6 +76,7 @@ def build_measured_profile(run: MeteredRun, step: StepFacts, notes: Sequence[str
             batch_norm=bool(norms.of_device),
             synchronized_norms=norms.synchronized_norms,
             variation=join_variations(None if work is None else work.variation, step.variation),
+            scales=run.loop.complete_length(progress.length).scales,
         ),
         parallel=facts.parallel.model_copy(
             update={"accumulate_grad_batches": max(1, round(progress.batches_per_step))}

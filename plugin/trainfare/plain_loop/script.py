@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import math
 import os
 import sys
 import threading
@@ -33,13 +34,13 @@ from trainfare.plain_loop import run_facts
 from trainfare.plain_loop.backward_watch import list_optimizers
 from trainfare.plain_loop.batch_sample import count_epoch, sample_batches
 from trainfare.plain_loop.compiled_calls import CompiledCalls
-from trainfare.plain_loop.found_objects import find_line, join_arguments, moves_parameters
+from trainfare.plain_loop.found_objects import count_batches, find_line, join_arguments, moves_parameters
 from trainfare.plain_loop.loop_meter import STEPS_SEEN_BEFORE
 from trainfare.plain_loop.script_loop import ScriptLoop
 from trainfare.script.loop_scripts import LoopScript, ScriptRun
 from trainfare.trace import torch_private
 from trainfare_core.errors import CannotTellError, TargetError, TraceError
-from trainfare_core.job_profile import JobProfile
+from trainfare_core.job_profile import BatchScale, JobProfile
 
 _READS_ITS_DATA: Final = "--made-up-data is for a Trainer: a loop of the script's own reads its data itself"
 _NOT_COUNTED: Final = "validation and checkpoints of a loop of the script's own are left out of the cost"
@@ -273,6 +274,34 @@ class _LoopBeforeLaunch(ScriptLoop):
         """Why the batches here are not those of one of the run's processes: this one has them all."""
         world = self._count_processes()
         return f"{world} processes share the batches" if world > 1 else ""
+
+    def complete_length(self, length: LoopLength) -> LoopLength:
+        """Add what other numbers of processes would do to the batch, and to the steps of an epoch."""
+        length = super().complete_length(length)
+        stated, batches = self.reader.stated, count_batches(self._loader)
+        length = replace(length, scales=self._find_scale())
+        if length.scales != "per_device" or length.estimated_steps is None:
+            return length
+        if not stated.of_batches:
+            return replace(length, max_steps=length.estimated_steps)
+        if not batches or length.batches_per_step is not None:
+            return length
+        epochs = length.estimated_steps / max(1, math.ceil(batches / self.passes))
+        drops_last = bool(getattr(self._loader, "drop_last", False))
+        return replace(length, batches_per_epoch=batches, epochs=epochs, drops_last=drops_last)
+
+    def _find_scale(self) -> BatchScale | None:
+        """Return what a launcher that starts more processes does; None: nothing shares the work."""
+        asked = self._launch.devices
+        if asked is not None:
+            return "per_device" if asked.any_devices else "fixed"
+        if self._count_processes() > 1:
+            return "fixed"
+        kinds = {kind.__name__ for part in self._model.modules() for kind in type(part).__mro__}
+        shares = self.prepared or not kinds.isdisjoint(
+            {"DistributedDataParallel", "FullyShardedDataParallel"}
+        )
+        return "per_device" if shares else None
 
     def _count_processes(self) -> int:
         asked, group = self._launch.devices, torch.distributed.init_process_group

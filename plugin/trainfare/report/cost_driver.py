@@ -76,7 +76,7 @@ def _compute_beside_share(option: Option) -> float:
 def _advise_saving(option: Option, profile: JobProfile | None) -> str:
     """Return how often checkpoints are written, and how seldom they would cost a fiftieth of training."""
     parts = option.cost_parts
-    every = None if profile is None else profile.plan.checkpoint_every_n_steps
+    every = option.checkpoint_every_n_steps
     if profile is None or every is None or parts.training_usd <= 0:
         return ""
     times = parts.checkpoint_usd / (_CHECKPOINT_SHARE * parts.training_usd)
@@ -84,6 +84,6 @@ def _advise_saving(option: Option, profile: JobProfile | None) -> str:
         return f" every {every:,} steps"
     digits = max(math.floor(math.log10(every * times)), 0)
     steps = math.ceil(every * times / 10**digits) * 10**digits
-    steps = min(steps, profile.plan.optimizer_steps or steps)
+    steps = min(steps, round(option.optimizer_steps or steps))
     saved_usd = parts.checkpoint_usd * (1 - every / steps)
     return f" every {every:,} steps: every_n_train_steps={steps} saves {usd(saved_usd)}"

@@ -12,6 +12,7 @@ from datetime import date
 from typing import Final
 
 from trainfare.loops import format_plan
+from trainfare.report.batch_scaling import describe_batches, has_other_batch
 from trainfare.report.blocks import Block
 from trainfare.report.cost_driver import describe_cost_driver
 from trainfare.report.facts import basis_note, job_facts
@@ -82,6 +83,7 @@ def list_paragraphs(
     paragraphs = [
         *(_describe_options(recommendation, named, width) if named else _explain_no_answer(recommendation)),
         *_describe_plan(named),
+        Paragraph(Owner.BATCH, describe_batches(recommendation, named), max_lines=4),
         Paragraph(Owner.EARLIER_RUNS, describe_earlier_runs(recommendation)),
         Paragraph(Owner.COST_DRIVER, describe_cost_driver(named, profile), tone="warning"),
         Paragraph(Owner.NODES, describe_nodes(recommendation)),
@@ -109,6 +111,7 @@ def _describe_options(
     times = [describe_interval(option.run_hours, "h:auto") for _, option in named]
     widths = [max(map(len, column)) for column in (titles, dollars, times)]
     paragraphs: list[Paragraph] = []
+    named_batches = has_other_batch(recommendation.job, [option for _, option in named])
     runner_up = runner_up_option(recommendation)
     twin = _find_twin(recommendation, named[0][1])
     for index, (_, option) in enumerate(named):
@@ -116,6 +119,7 @@ def _describe_options(
         first = "   ".join(cell.ljust(room) for cell, room in zip(cells, widths, strict=True))
         kept = chance_text(option.probability_within)
         facts = ["a guess"] if option.guess_because else []
+        facts += [f"batch {option.global_batch_size:,}"] if named_batches and option.global_batch_size else []
         facts += [f"limits kept: {kept}"] if kept else []
         better = compute_chance_better(recommendation, named[0][1], option) if option is runner_up else None
         facts += [f"likely better: {percent(better)}"] if better is not None else []

@@ -29,6 +29,7 @@ class Owner(IntEnum):
     ANSWER = auto()
     PLAN = auto()
     BASIS = auto()
+    BATCH = auto()
     DOUBT = auto()
     MORE = auto()
     EARLY_END = auto()

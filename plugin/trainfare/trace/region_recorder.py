@@ -155,7 +155,11 @@ class RegionRecorder:
             region.backward_read += moved.bytes_written
             held += results
         # Autocast casts the operands of attention inside the call: autograd keeps the casts, and not what was given.
-        cast = [t for t in held if region.kind == "attention" and t.is_floating_point() and t.dtype != results[0].dtype]
+        cast = [
+            t
+            for t in held
+            if region.kind == "attention" and t.is_floating_point() and t.dtype != results[0].dtype
+        ]
         given = [tensor for tensor in held if all(tensor is not other for other in cast)]
         region.held = [self.memory.registry.key(tensor) for tensor in given]
         if region.autograd_keeps or torch_private.in_backward():

@@ -8,12 +8,12 @@ Each fit is its own command in a process of its own, in this order, since a fit 
 it as they ship: links (link_calibration.json), one device (calibration.json), language models
 (decoder_calibration.json), distance from measured runs (distance.json, measured_groups.csv), memory
 (memory_calibration.json), the rows of other vendors' software that these were fitted on (measured_software.csv),
-comparisons and learning curves of fine-tuning methods (strategy_evidence.csv, strategy_drops.csv) and the age of
-prices (price_age.json). What of an error a change of a job keeps (change_errors.json) is fitted by
-`runners.change_errors` from the rows that `runners.step_time --leave-out source --rows` writes. Each fit writes the
-scores of rows left out, with the day given, into `trainfare_research/fits`. The first run makes all traces, which
-takes most of an hour of two processors; a run with all traces takes as long as its fits, of which one device takes
-minutes.
+comparisons and learning curves of fine-tuning methods (strategy_evidence.csv, strategy_drops.csv), critical batches
+(critical_batch.json) and the age of prices (price_age.json). What of an error a change of a job keeps
+(change_errors.json) is fitted by `runners.change_errors` from the rows that `runners.step_time --leave-out source
+--rows` writes. Each fit writes the scores of rows left out, with the day given, into `trainfare_research/fits`. The
+first run makes all traces, which takes most of an hour of two processors; a run with all traces takes as long as its
+fits, of which one device takes minutes.
 
 Afterwards score again (`make accuracy`), and fit the intervals of submissions to the new errors
 (`trainfare_research.fitting.submissions`).
@@ -71,6 +71,7 @@ FITS: Final = (
     ),
     Fit("methods", "fitting.strategy", ("{data}/strategy/transfer_results.csv",)),
     Fit("learning_curves", "fitting.strategy_curves", ("{data}/strategy/learning_curves.csv",)),
+    Fit("critical_batch", "runners.fit_critical_batch", ("--data", "{data}/batch", "--date", "{date}")),
     Fit("price_age", "runners.price_age", ("--data", "{data}/prices", "--write")),
 )  # fmt: skip
 """In the order in which they depend on each other."""

@@ -235,7 +235,7 @@ def test_what_else_than_training_costs_is_said() -> None:
         interruption_usd=0,
         storage_usd=24,
     )
-    slow = option(rank=1, usd=30_970.0, cost_parts=costs_of_c)
+    slow = option(rank=1, usd=30_970.0, cost_parts=costs_of_c, checkpoint_every_n_steps=7)
     plan = profile().plan.model_copy(update={"checkpoint_every_n_steps": 7})
     saves_often = profile().model_copy(update={"plan": plan})
     answer = recommendation(options=(slow,), cheapest_rank=1, fastest_rank=1)

@@ -216,6 +216,8 @@ class _Search:
             tried.append(porting)
         if limits.keep_plan:
             tried.append(self._try("cheapest with a changed plan", "leave out --keep-plan", keep_plan=False))
+        if self._request.plan_space.scales_weakly(profile):
+            tried.append(self._try("cheapest with its global batch shared", "--scale batch", scale="batch"))
         may_change = not limits.keep_plan
         has_precisions = may_change and len(variants_of(profile, precision=True)) > 1
         may_split = may_change and not why_not_split(profile)

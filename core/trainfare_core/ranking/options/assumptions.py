@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from trainfare_core.batch_scaling import CriticalBatch, explain_not_predicted, find_critical_batch
 from trainfare_core.candidates import own_sharding
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.number_format import percent
@@ -9,7 +10,7 @@ from trainfare_core.prediction.breakdown import describe_synchronized_norms
 from trainfare_core.prediction.source import input_pipeline
 from trainfare_core.ranking.options.options import round_figure
 from trainfare_core.ranking.pricing.request import Request
-from trainfare_core.recommendation import Constraints, JobSummary
+from trainfare_core.recommendation import Constraints, CriticalBatchFacts, Interval, JobSummary
 from trainfare_core.run_cost.sentences import cost_assumptions
 from trainfare_core.variants import why_no_precision, why_no_variant, why_not_split
 
@@ -101,8 +102,23 @@ def job_summary(profile: JobProfile) -> JobSummary:
         optimizer_steps=profile.plan.optimizer_steps,
         steps_note=profile.plan.steps_note,
         global_batch_size=profile.global_samples_per_step,
+        scales=profile.batch.scales,
         trace_coverage=round_figure(profile.coverage),
         input_known=input_pipeline(profile).worker_s is not None,
         measured_on=None if measured is None else measured.device_name,
         measured_step_s=None if measured is None else measured.step.median_s,
     )
+
+
+def describe_critical_batch(profile: JobProfile, constraints: Constraints) -> CriticalBatchFacts | None:
+    """Return from which batch a larger one needs clearly more samples; None where the job's batch is not known."""
+    critical = find_critical_batch(profile, constraints.critical_batch)
+    if critical is None:
+        return None
+    if not isinstance(critical, CriticalBatch):
+        return CriticalBatchFacts(samples=None, source=None, unknown_because=explain_not_predicted(critical))
+    low, mid, high = (
+        round_figure(end)
+        for end in (critical.interval.low_80, critical.interval.mid, critical.interval.high_80)
+    )
+    return CriticalBatchFacts(samples=Interval(mid=mid, low_80=low, high_80=high), source=critical.source)

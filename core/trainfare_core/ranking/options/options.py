@@ -11,6 +11,7 @@ import numpy as np
 import polars as pl
 
 from trainfare_core.arrays import Column
+from trainfare_core.batch_scaling import CriticalBatch, find_critical_batch
 from trainfare_core.candidates import take
 from trainfare_core.hardware.accelerator_rows import Accelerator
 from trainfare_core.hardware.accelerators import accelerator
@@ -47,6 +48,7 @@ from trainfare_core.recommendation import (
     NoteKind,
     Option,
     PlanWriter,
+    QualityRatio,
     SpotOutlook,
     StepParts,
 )
@@ -136,6 +138,11 @@ class OptionMaker:
             sharding=facts.sharding,
             micro_batch_size=facts.micro_batch,
             accumulate_grad_batches=facts.accumulate,
+            global_batch_size=self._samples_per_step(plan),
+            optimizer_steps=self._count_steps(run),
+            samples_ratio=self._compare_samples(run),
+            checkpoint_every_n_steps=self._find_save_steps(run),
+            quality_ratio=self._predict_quality(plan),
             plan_changes=(
                 *plan_changes(self.profile, candidates, plan, facts, self.writer),
                 *variant_changes(self.profile, candidates, prediction, plan),
@@ -213,6 +220,34 @@ class OptionMaker:
             return None
         return round_figure(samples / step_s.mid / vcpus)
 
+    def _count_steps(self, run: int) -> float | None:
+        return None if self.profile.plan.optimizer_steps is None else float(self.priced.runs.steps[run])
+
+    def _find_save_steps(self, run: int) -> int | None:
+        steps = float(self.priced.runs.save_steps[run])
+        return None if math.isnan(steps) else round(steps)
+
+    def _compare_samples(self, run: int) -> float | None:
+        """Return the samples of a run over those of the script's; a last step that is not full counts as full."""
+        samples, own = (
+            self._samples_per_step(int(self.priced.runs.plan[run])),
+            self.profile.global_samples_per_step,
+        )
+        steps, own_steps = self._count_steps(run), self.profile.plan.optimizer_steps
+        if not samples or not own or steps is None or not own_steps:
+            return None
+        return round_figure(steps * samples / (own_steps * own))
+
+    def _predict_quality(self, plan: int) -> QualityRatio | None:
+        batch, own = self._samples_per_step(plan), self.profile.global_samples_per_step
+        critical = find_critical_batch(self.profile, self.constraints.critical_batch)
+        if not batch or not own or batch <= own or not isinstance(critical, CriticalBatch):
+            return None
+        ratio = critical.samples_ratio(own, batch)
+        low, *others = (float(end) for end in (ratio.low, ratio.median, ratio.high))
+        mid, high = (None if math.isnan(end) else round_figure(end) for end in others)
+        return QualityRatio(low=round_figure(low), mid=mid, high=high)
+
     def _samples_per_step(self, plan: int) -> int | None:
         samples, factor = self.profile.global_samples_per_step, self.priced.search.candidates.batch_factor
         return samples if samples is None or factor is None else round(samples * float(factor[plan]))
@@ -261,7 +296,7 @@ class OptionMaker:
         if priced.needs_porting[run]:
             say("porting", Environment.of(self.profile).obstacle(device))
         if spot is not None:
-            say("spot", *spot_notes(spot, self.profile))
+            say("spot", *spot_notes(spot, self.profile, self._find_save_steps(run)))
         faster = int(priced.faster_plan[run])
         own_s, best_s = (float(search.prediction.step_s[row]) for row in (plan, faster))
         if best_s < own_s:

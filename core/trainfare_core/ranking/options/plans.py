@@ -7,13 +7,14 @@ from dataclasses import replace
 
 import numpy as np
 
-from trainfare_core.candidates import SHARDINGS, CandidateTable, own_sharding, sharding_label
+from trainfare_core.candidates import SHARDINGS, CandidateTable, own_sharding, sharding_label, take
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.number_format import percent
 from trainfare_core.prediction.table import PredictionTable
 from trainfare_core.prediction.uncertainty import Z80
 from trainfare_core.prices.shapes import MachineShapes
 from trainfare_core.recommendation import ModelSplit, PlanFacts, PlanWriter, Sharding
+from trainfare_core.run_cost.timing import steps_of
 from trainfare_core.variants import PUBLISHED, JobVariant, find_compute_type
 
 
@@ -72,20 +73,36 @@ def plan_changes(
     if sharding == "none" and world > 1 and own != "ddp":
         changes.append(f"one device without {sharding_label(own)} instead of {world} with it")
     factor = 1.0 if candidates.batch_factor is None else float(candidates.batch_factor[plan])
-    if factor != 1 and profile.global_samples_per_step:
-        batch, steps = profile.global_samples_per_step, profile.plan.optimizer_steps
-        changes.append(
-            f"global batch {round(batch * factor)} instead of {batch}, which changes what is trained"
-            + (
-                ""
-                if steps is None
-                else f": {math.ceil(steps / factor * (1 - 1e-12)):,} steps see the same samples"
-            )
-        )
+    weak = bool(candidates.weak_or_not[plan])
+    # What the script does there by itself is no change of it.
+    if (
+        factor != 1
+        and profile.global_samples_per_step
+        and not (weak and profile.batch.scales == "per_device")
+    ):
+        changes.append(_describe_batch(profile, candidates, plan, factor))
     own_micro, micro = profile.batch.micro_batch_size, float(candidates.micro_batch[plan])
     if own_micro is not None and not math.isnan(micro) and int(micro) != own_micro:
         changes.append(f"micro-batch {int(micro)} instead of {own_micro}")
     return tuple(changes)
+
+
+def _describe_batch(profile: JobProfile, candidates: CandidateTable, plan: int, factor: float) -> str:
+    """Say what another global batch is and what it does to the run."""
+    batch = round((profile.global_samples_per_step or 0) * factor)
+    weak = bool(candidates.weak_or_not[plan])
+    devices = round(profile.parallel.data_parallel_size * factor)
+    of_device = f" ({devices} x {batch // devices})" if weak else ""
+    text = (
+        f"global batch {batch:,}{of_device} instead of {profile.global_samples_per_step:,}, "
+        "which changes what is trained"
+    )
+    if profile.plan.optimizer_steps is None:
+        return text
+    steps = float(steps_of(profile, take(candidates, np.array([plan])))[0])
+    if weak and steps == profile.plan.optimizer_steps:
+        return f"{text}: the same {steps:,.0f} steps see {factor:g} times the samples"
+    return f"{text}: {steps:,.0f} steps see the same samples"
 
 
 def variant_changes(

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import difflib
+import math
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final, get_args
 
+from trainfare_core.batch_scaling import MOST_TIMES
 from trainfare_core.candidates import MAX_NODES, PlanSpace
 from trainfare_core.errors import InputError
 from trainfare_core.hardware.earlier_runs import Evidence
@@ -79,6 +81,8 @@ class Request:
             checkpointing="checkpointing" in constraints.allow,
             precision="precision" in constraints.allow,
             model_parallel="model-parallel" in constraints.allow,
+            weak_scaling=None if constraints.scale is None else constraints.scale != "batch",
+            most_times_batch=MOST_TIMES if constraints.scale == "quality" else math.inf,
         )
 
     def __post_init__(self) -> None:

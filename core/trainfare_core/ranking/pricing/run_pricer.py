@@ -10,7 +10,9 @@ import numpy as np
 import polars as pl
 
 from trainfare_core.arrays import Column, Rows, find_least, mark_rows, pair_rows
+from trainfare_core.batch_scaling import CriticalBatch, explain_not_predicted, find_critical_batch
 from trainfare_core.candidates import MAX_NODES, take
+from trainfare_core.errors import InputError
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.prices.commitments import CAPACITY_BLOCK
 from trainfare_core.ranking.pricing.best_plans import quantise_times, worth_changing
@@ -166,6 +168,7 @@ class RunPricer:
             search.prediction,
             asked.run_cost,
             asked.data_gb or 0.0,
+            self._find_critical_batch(),
         )
         plan, faster = (
             worth_changing(option.usual[choice], option.changed[choice], timer, rentals)
@@ -176,6 +179,23 @@ class RunPricer:
             machine,
             worth_changing(plan, faster, timer, rentals),
             np.where(np.isinf(over_quota), 0, over_quota).astype(np.int64),
+        )
+
+    def _find_critical_batch(self) -> CriticalBatch | None:
+        """
+        Return what the samples of a larger batch are counted by, where runs are compared at the same quality.
+
+        Raises:
+            InputError: no critical batch is predicted for this job.
+        """
+        asked = self.request.constraints
+        if asked.scale != "quality":
+            return None
+        critical = find_critical_batch(self.profile, asked.critical_batch)
+        if critical is None or isinstance(critical, CriticalBatch):
+            return critical
+        raise InputError(
+            f"scale quality: {explain_not_predicted(critical)}: give critical_batch, or scale samples"
         )
 
     def _price_machines(

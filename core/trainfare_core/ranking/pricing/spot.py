@@ -98,7 +98,7 @@ def why_no_spot(profile: JobProfile, runs: RunTable) -> str:
     order = np.argsort(mean_hours)
     least, middle, most = (int(order[index]) for index in (0, len(order) // 2, -1))
     calm_hours = float(runs.undisturbed_s[least] / _S_PER_HOUR)
-    every = profile.plan.checkpoint_every_n_steps
+    every = None if math.isnan(runs.save_steps[middle]) else round(float(runs.save_steps[middle]))
     saves = "saves no checkpoints" if every is None else f"saves only every {every:,} steps"
     texts = (
         hours_text(hours) if hours < _MANY_HOURS else "over a century"
@@ -189,15 +189,16 @@ def _tell_ends(ends: RunEnds, deadline_hours: float | None) -> dict[str, Any]:
     return {"p50_hours": p50, "p90_hours": p90, "chance_in_time": _round_value(float(chance[0]))}
 
 
-def spot_notes(spot: SpotOutlook, profile: JobProfile) -> tuple[str, ...]:
+def spot_notes(spot: SpotOutlook, profile: JobProfile, saved_every_steps: int | None) -> tuple[str, ...]:
     """
     Return sentences on the interruptions of a run.
 
     Args:
         spot: the outlook.
-        profile: the job; its plan has the script's own optimizer steps between checkpoints.
+        profile: the job.
+        saved_every_steps: optimizer steps between two of the run's checkpoints; None: it writes none.
     """
-    rate, saved_every_steps = spot.per_machine_hour, profile.plan.checkpoint_every_n_steps
+    rate = spot.per_machine_hour
     notes = [
         (
             f"spot: {quantify(spot.interruptions, 'interruption')} expected ({spot.rate_source}: {rate.low_80:.1g} to "

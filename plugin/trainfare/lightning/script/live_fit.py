@@ -15,6 +15,7 @@ from importlib import import_module
 from typing import Any, Final
 
 import torch
+from torch.utils.data import IterableDataset
 
 from trainfare.fake_step.fake_tensors import seeded_random
 from trainfare.fake_step.several_batches import whole_batches
@@ -73,7 +74,7 @@ def live_job(call: FitCall, notes: tuple[str, ...], made_up: MadeUpData | None =
         with report_user_errors("setup", reads_data=source is None):
             module.setup("fit")
         with report_user_errors(data), seeded_random():
-            facts = _read_facts(trainer, source)
+            facts = _add_scaling(trainer, _read_facts(trainer, source), spec)
             batches = _first_batches(trainer) if source is None else source.batches
     if not batches:
         raise TargetError(f"{call.place}: the training loader gave no batch")
@@ -136,6 +137,23 @@ def _read_facts(trainer: Any, source: MadeUpSource | None) -> LoopLength:
             loop.setup_data()
         trainer.training = True
     return replace(read_trainer(trainer), no_length=_NO_LENGTH if source is None else NO_LENGTH)
+
+
+def _add_scaling(trainer: Any, facts: LoopLength, spec: Asked) -> LoopLength:
+    """Add what other numbers of devices would do to the batch and to the steps of an epoch."""
+    loaders = list(trainer.fit_loop._combined_loader.flattened)  # noqa: SLF001
+    # Lightning gives a sampler to a loader that can have one, and none to a stream.
+    shares = trainer._accelerator_connector.use_distributed_sampler and not any(  # noqa: SLF001
+        isinstance(getattr(loader, "dataset", None), IterableDataset) for loader in loaders
+    )
+    size = loader_batch_size(trainer)
+    return replace(
+        facts,
+        scales="per_device" if spec.any_devices else "fixed",
+        samples_per_epoch=_count_epoch_samples(trainer, facts, size),
+        drops_last=any(getattr(loader, "drop_last", False) for loader in loaders),
+        shares_data=shares,
+    )
 
 
 def _validates(trainer: Any) -> bool:

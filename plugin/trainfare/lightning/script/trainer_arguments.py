@@ -40,6 +40,7 @@ class Asked:
         notes: what had to be assumed, for the profile.
         fp8: what a plugin for fp8 was given; None: there is none.
         sync_batchnorm: several devices share the moments of BatchNorm.
+        any_devices: as many devices as the machine has; one is assumed here.
     """
 
     devices: int
@@ -49,6 +50,7 @@ class Asked:
     notes: tuple[str, ...]
     fp8: Fp8Plugin | None = None
     sync_batchnorm: bool = False
+    any_devices: bool = False
 
 
 def read_asked(trainer: Any) -> Asked:
@@ -97,7 +99,9 @@ def replacing_fabric_connector(
         registry = import_module(f"{package}.strategies").STRATEGY_REGISTRY
         asked = _build_asked({**bound.arguments, "sync_batchnorm": False}, registry)
         notes = (*(note.replace("Trainer(", "Fabric(") for note in asked.notes), *asked.strategy.notes)
-        launch.devices = AskedDevices(asked.devices, asked.num_nodes, asked.strategy.word, notes)
+        launch.devices = AskedDevices(
+            asked.devices, asked.num_nodes, asked.strategy.word, notes, asked.any_devices
+        )
         launch.notes += [FP16_AS_BF16] if asked.precision == "16-mixed" else []
         bound.arguments.update(accelerator="cpu", devices=1, num_nodes=1, strategy="auto")
         original(*bound.args, **bound.kwargs)
@@ -181,12 +185,14 @@ class _OneProcess:
 
 def _build_asked(given: dict[str, Any], registry: Mapping[str, Any]) -> Asked:
     notes: list[str] = []
-    devices = _devices(given["devices"], notes)
+    devices = _devices(given["devices"])
+    if devices is None:
+        notes.append(f"Trainer(devices={given['devices']!r}): each device of the machine gets this batch")
     num_nodes = given["num_nodes"]
     num_nodes = num_nodes if isinstance(num_nodes, int) and num_nodes > 0 else 1
     strategy = given["strategy"]
     if strategy in (None, "auto"):
-        strategy = "ddp" if devices * num_nodes > 1 else "single_device"
+        strategy = "ddp" if (devices or 1) * num_nodes > 1 else "single_device"
     named = isinstance(strategy, str)
     facts = read_registered(strategy.lower(), registry) if named else read_strategy(strategy)
     precision, fp8, layer_sync = given["precision"], None, bool(given["sync_batchnorm"])
@@ -195,7 +201,7 @@ def _build_asked(given: dict[str, Any], registry: Mapping[str, Any]) -> Asked:
         precision = getattr(plugin, "precision", precision) if fp8 is None else fp8.precision
         layer_sync |= "LayerSync" in {base.__name__ for base in type(plugin).__mro__}
     precision = canonical_precision(precision or "32-true")
-    return Asked(devices, num_nodes, facts, precision, tuple(notes), fp8, layer_sync)
+    return Asked(devices or 1, num_nodes, facts, precision, tuple(notes), fp8, layer_sync, devices is None)
 
 
 def _name_strategy(strategy: Any, word: str) -> str:
@@ -206,8 +212,8 @@ def _name_strategy(strategy: Any, word: str) -> str:
     return name if isinstance(name, str) else word
 
 
-def _devices(value: Any, notes: list[str]) -> int:
-    """Return how many devices `Trainer(devices=...)` asks for."""
+def _devices(value: Any) -> int | None:
+    """Return how many devices `Trainer(devices=...)` asks for; None: as many as the machine has."""
     if isinstance(value, str) and value.strip().lstrip("-").isdigit():
         value = int(value)
     if isinstance(value, str) and "," in value:
@@ -216,10 +222,7 @@ def _devices(value: Any, notes: list[str]) -> int:
         chosen = list(cast("Iterable[object]", value))
         if chosen and chosen != [-1]:
             return len(chosen)
-    if isinstance(value, int) and value > 0:
-        return value
-    notes.append(f"Trainer(devices={value!r}) depends on the machine: one device with this batch is assumed")
-    return 1
+    return value if isinstance(value, int) and value > 0 else None
 
 
 def _list_plugins(plugins: Any) -> Iterable[Any]:

@@ -15,23 +15,13 @@ from pydantic import Field, ValidationError, model_validator
 from trainfare_core import documents
 from trainfare_core.documents import Count, Flops, KeptDocument, Record, check_text, first_problem
 from trainfare_core.errors import ProfileError
+from trainfare_core.job_profile.fields import Axis, Bytes, Seconds, Text
+from trainfare_core.job_profile.run import BatchFacts, ParallelFacts, RunPlan
 
 SCHEMA_VERSION: Final = 1
 
 QUANTISED_BYTES: Final = 1.5
 """Bytes a frozen weight below which it is stored in 8 or 4 bits: between 1 and 2 bytes."""
-
-UPPER_BOUND: Final = " may end it earlier: an upper bound"
-"""End of the note on the number of steps where something of the script may end the run before its last step."""
-
-Bytes: TypeAlias = Annotated[int, Field(ge=0, le=10**18)]
-Axis: TypeAlias = Annotated[int, Field(ge=0, le=10**18)]
-Seconds: TypeAlias = Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)]
-
-MAX_TEXT_CHARACTERS: Final = 500
-"""The longest note or name that a profile holds: chosen, a paragraph of a report."""
-
-Text: TypeAlias = Annotated[str, Field(max_length=MAX_TEXT_CHARACTERS)]
 
 Phase: TypeAlias = Literal["forward", "backward", "optimizer"]
 OperationKind: TypeAlias = Literal[
@@ -235,93 +225,6 @@ class MemoryFacts(Record):
     blocks: BlockFacts | None = Field(
         default=None, description="None: no blocks repeat, or not known, as in older profiles"
     )
-
-
-class BatchVariation(Record):
-    """How far the batches of a run vary; the profile's operations are those of the mean batch."""
-
-    batches: Count = Field(description="batches whose size was seen")
-    smallest_flops: Flops = Field(
-        description="of one step and device, were all its batches like the smallest"
-    )
-    largest_flops: Flops = Field(description="the same of the largest; the profile's memory is that of it")
-    work_log_sigma: Annotated[float, Field(ge=0, le=10, allow_inf_nan=False)] = Field(
-        description="standard deviation of ln(mean work), by the batches that were not seen"
-    )
-
-
-class SynchronizedNorms(Record):
-    """Modules that normalise over the samples of all devices (SyncBatchNorm): each pass exchanges their moments."""
-
-    modules: Annotated[int, Field(ge=1, le=1_000_000)]
-    channels: Annotated[int, Field(ge=1, le=2**40, description="of all of them together")]
-
-
-class BatchFacts(Record):
-    """Samples and tokens that one device consumes."""
-
-    micro_batch_size: Count | None = Field(description="samples in one forward pass; None: not known")
-    samples_per_step: Count | None = Field(description="per device and optimizer step; None: not known")
-    tokens_per_step: Count | None = Field(default=None, description="per device and optimizer step")
-    loader_samples_per_s_per_vcpu: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = Field(
-        default=None, description="stated by the user: samples that the input pipeline makes on one vCPU"
-    )
-    batch_norm: bool | None = Field(
-        default=None,
-        description="modules normalise over the samples of one device's micro-batch (BatchNorm, not SyncBatchNorm); "
-        "None: not known",
-    )
-    synchronized_norms: SynchronizedNorms | None = Field(default=None, description="None: there are none")
-    variation: BatchVariation | None = Field(default=None, description="None: all batches do the same work")
-
-    @property
-    def normalises(self) -> bool:
-        """Whether BatchNorm of either kind trains."""
-        return bool(self.batch_norm) or self.synchronized_norms is not None
-
-
-class ParallelFacts(Record):
-    """Distribution of the run over devices."""
-
-    strategy: Text = Field(default="single_device", description="Lightning's name: auto, ddp, fsdp, ...")
-    devices: Annotated[int, Field(ge=1, le=65_536)] = Field(default=1, description="per node")
-    num_nodes: Annotated[int, Field(ge=1, le=65_536)] = 1
-    accumulate_grad_batches: Annotated[int, Field(ge=1, le=1_000_000)] = 1
-    replicas: Annotated[int, Field(ge=1, le=2**32)] | None = Field(
-        default=None,
-        description="copies of the model over all devices, where the script splits it over devices; None: it does not",
-    )
-
-    @property
-    def world_size(self) -> int:
-        """Devices in the whole run."""
-        return self.devices * self.num_nodes
-
-    @property
-    def data_parallel_size(self) -> int:
-        """Copies of the model that share the samples of a step."""
-        return self.replicas or self.world_size
-
-
-class RunPlan(Record):
-    """Length of the run in the Trainer's units. None is 'not known', with a reason."""
-
-    optimizer_steps: Count | None = Field(description="in the whole run; None: unknown, see unknown_because")
-    unknown_because: Text | None = None
-    steps_note: Text | None = Field(
-        default=None, description="what the number of steps is, where it is not simply the Trainer's plan"
-    )
-    epochs: Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)] | None = None
-    validation_batches: Count = Field(default=0, description="per device, in the whole run")
-    checkpoint_bytes: Bytes = Field(default=0, description="size of one checkpoint with optimizer state")
-    checkpoint_every_n_steps: Annotated[int, Field(ge=1, le=10**12)] | None = None
-    max_time_s: Seconds | None = Field(default=None, description="the Trainer stops itself after this long")
-
-    @model_validator(mode="after")
-    def _check_reason(self) -> RunPlan:
-        if self.optimizer_steps is None and not self.unknown_because:
-            raise ValueError("optimizer_steps is None and unknown_because is empty: say why")
-        return self
 
 
 class Quantiles(Record):
