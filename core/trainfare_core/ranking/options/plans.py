@@ -94,7 +94,7 @@ def _describe_batch(profile: JobProfile, candidates: CandidateTable, plan: int, 
     devices = round(profile.parallel.data_parallel_size * factor)
     of_device = f" ({devices} x {batch // devices})" if weak else ""
     text = (
-        f"global batch {batch:,}{of_device} instead of {profile.global_samples_per_step:,}, "
+        f"global batch {batch}{of_device} instead of {profile.global_samples_per_step}, "
         "which changes what is trained"
     )
     if profile.plan.optimizer_steps is None:
