@@ -32,6 +32,7 @@ class ScaledRun:
         steps: optimizer steps; 0 where the data of one device are less than a step.
         validation_batches: of one device, in the whole run.
         checkpoint_every_n_steps: NaN: only at its end.
+        epochs: NaN where they are not known.
         samples_ratio: samples that the run sees over those on the profile's devices.
         counted: its steps are counted from the data of an epoch, or stated; False: those of the profile are shared.
     """
@@ -39,6 +40,7 @@ class ScaledRun:
     steps: Column
     validation_batches: Column
     checkpoint_every_n_steps: Column
+    epochs: Column
     samples_ratio: Column
     counted: bool
 
@@ -74,27 +76,22 @@ def scale_run(profile: JobProfile, replicas: Rows) -> ScaledRun:
     if epoch is None or count is None:
         steps = np.ceil(plan.optimizer_steps * own / world * (1 - _SLACK))
         batches = np.ceil(plan.validation_batches * own / world * (1 - _SLACK))
-        return ScaledRun(steps, batches, every, steps * world / (plan.optimizer_steps * own), counted=False)
+        epochs, seen = (
+            np.full(len(world), plan.epochs or np.nan),
+            steps * world / (plan.optimizer_steps * own),
+        )
+        return ScaledRun(steps, batches, every, epochs, seen, counted=False)
     in_epoch = count(world)
     steps = _count_steps(epoch, in_epoch)
     if epoch.checkpoint_every_n_epochs is not None:
         every = np.maximum(in_epoch * epoch.checkpoint_every_n_epochs, 1)
-    whole_epochs = steps // np.maximum(in_epoch, 1)
-    own_epochs = float(plan.optimizer_steps // max(count(np.array([float(own)]))[0], 1))
-    validations = (
-        whole_epochs * (plan.validation_batches / (epoch.validation_batches or 1)) / max(own_epochs, 1.0)
-    )
-    if epoch.batches is None:
-        validations = np.full(len(world), plan.validation_batches / (epoch.validation_batches or 1))
-    if epoch.validate_every_n_steps is not None:
-        validations = steps // epoch.validate_every_n_steps
-    of_one = (
-        np.ceil(epoch.validation_batches * own / world * (1 - _SLACK))
-        if epoch.shared
-        else epoch.validation_batches
-    )
+    validations = _count_validations(profile, epoch, steps, in_epoch, float(count(np.array([float(own)]))[0]))
+    of_one = np.full(len(world), float(epoch.validation_batches))
+    if epoch.validation_shared:
+        of_one = np.ceil(of_one * own / world * (1 - _SLACK))
     seen = steps / max(plan.optimizer_steps, 1) * (world / own)
-    return ScaledRun(steps, validations * of_one, every, seen, counted=True)
+    epochs = np.where(np.isfinite(in_epoch), steps / np.maximum(in_epoch, 1), np.nan)
+    return ScaledRun(steps, validations * of_one, every, epochs, seen, counted=True)
 
 
 def _count_steps(epoch: EpochFacts, in_epoch: Column) -> Column:
@@ -103,6 +100,25 @@ def _count_steps(epoch: EpochFacts, in_epoch: Column) -> Column:
         by_epochs = np.ceil(in_epoch * epoch.epochs * (1 - _SLACK))
     by_steps = np.inf if epoch.max_steps is None else float(epoch.max_steps)
     return np.asarray(np.where(in_epoch > 0, np.minimum(by_epochs, by_steps), 0.0))
+
+
+def _count_validations(
+    profile: JobProfile, epoch: EpochFacts, steps: Column, in_epoch: Column, own_in_epoch: float
+) -> Column:
+    plan = profile.plan
+    if epoch.validate_every_n_steps is not None:
+        return steps // epoch.validate_every_n_steps
+    own_runs = plan.validation_batches / (epoch.validation_batches or 1)
+    if epoch.batches is None:
+        return np.full(len(steps), own_runs)
+    if epoch.validate_every_n_epochs is None:
+        of_epoch = own_runs / max(math.ceil((plan.optimizer_steps or 0) / own_in_epoch), 1)
+        return np.ceil(steps / np.maximum(in_epoch, 1)) * of_epoch
+    whole, over = np.divmod(steps, np.maximum(in_epoch, 1))
+    runs = whole // epoch.validate_every_n_epochs * epoch.validations_in_epoch
+    # Of an epoch that the last step ends early, those that come before it.
+    validates = (whole + 1) % epoch.validate_every_n_epochs == 0
+    return runs + np.where(validates, over * epoch.validations_in_epoch // np.maximum(in_epoch, 1), 0)
 
 
 def _choose_count(profile: JobProfile, epoch: EpochFacts) -> Callable[[Column], Column] | None:
@@ -178,8 +194,9 @@ def launch_on(profile: JobProfile, devices: int, nodes: int = 1) -> JobProfile:
         run = scale_run(profile, np.array([world]))
         if not run.steps[0]:
             raise InputError(f"--launched {devices}: an epoch has not one step for each of {world} devices")
-        every = float(run.checkpoint_every_n_steps[0])
+        every, epochs = float(run.checkpoint_every_n_steps[0]), float(run.epochs[0])
         update = {
+            "epochs": None if math.isnan(epochs) else epochs,
             "optimizer_steps": int(run.steps[0]),
             "validation_batches": int(run.validation_batches[0]),
             "checkpoint_every_n_steps": None if np.isnan(every) else int(every),

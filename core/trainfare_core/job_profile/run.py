@@ -109,9 +109,15 @@ class EpochFacts(Record):
         description="optimizer steps after which the run ends on any number of devices; None: no limit",
     )
     validation_batches: Count = Field(default=0, description="of one validation on one device")
+    validation_shared: bool = Field(default=True, description="devices share the samples of a validation")
     validate_every_n_steps: Annotated[int, Field(ge=1, le=10**12)] | None = Field(
         default=None, description="None: by epochs"
     )
+    validate_every_n_epochs: Annotated[int, Field(ge=1, le=10**12)] | None = Field(
+        default=None,
+        description="None: by steps, or after each epoch, the last one too where it is not whole",
+    )
+    validations_in_epoch: Count = Field(default=1, description="of an epoch in which it validates")
     checkpoint_every_n_epochs: Annotated[int, Field(ge=1, le=10**12)] | None = Field(
         default=None, description="None: by optimizer steps, or never"
     )

@@ -80,6 +80,8 @@ class LoopLength:
     """A last batch that is not full is left out."""
     shares_data: bool = True
     """Devices share the samples of an epoch; False: each has all of them."""
+    shares_validation: bool = True
+    """The same of a validation."""
     epochs: float | None = None
     """After which the run ends, where the loop itself has made steps of them."""
     batches_per_step: float | None = None
@@ -258,7 +260,13 @@ class RunPlanner:
             epochs=facts.max_epochs if facts.epochs is None else facts.epochs,
             max_steps=facts.max_steps if facts.epochs is None else None,
             validation_batches=(facts.validation_batches or 0) if facts.validates else 0,
+            validation_shared=facts.shares_validation,
             validate_every_n_steps=every_n_steps or None,
+            validate_every_n_epochs=facts.validate_every_n_epochs if facts.validation_runs is None else None,
+            validations_in_epoch=self.batches_in_epoch
+            // (facts.validate_every_n_batches or self.batches_in_epoch)
+            if self.batches_in_epoch
+            else 1,
             checkpoint_every_n_epochs=self._find_checkpoint_epochs(),
         )
 

@@ -143,16 +143,16 @@ def _add_scaling(trainer: Any, facts: LoopLength, spec: Asked) -> LoopLength:
     """Add what other numbers of devices would do to the batch and to the steps of an epoch."""
     loaders = list(trainer.fit_loop._combined_loader.flattened)  # noqa: SLF001
     # Lightning gives a sampler to a loader that can have one, and none to a stream.
-    shares = trainer._accelerator_connector.use_distributed_sampler and not any(  # noqa: SLF001
-        isinstance(getattr(loader, "dataset", None), IterableDataset) for loader in loaders
-    )
+    samples = bool(trainer._accelerator_connector.use_distributed_sampler)  # noqa: SLF001
+    streams = any(isinstance(getattr(loader, "dataset", None), IterableDataset) for loader in loaders)
     size = loader_batch_size(trainer)
     return replace(
         facts,
         scales="per_device" if spec.any_devices else "fixed",
         samples_per_epoch=_count_epoch_samples(trainer, facts, size),
         drops_last=any(getattr(loader, "drop_last", False) for loader in loaders),
-        shares_data=shares,
+        shares_data=samples and not streams,
+        shares_validation=samples,
     )
 
 

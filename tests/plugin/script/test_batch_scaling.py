@@ -1,0 +1,169 @@
+"""What more devices do to the batch and the steps of a script: the answer of the number written in, before it is."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+
+from builders import huggingface, lightning_modules
+from builders.scripts import load_script
+from trainfare.fake_step import trace_job
+from trainfare_core.batch_scaling import launch_on
+from trainfare_core.errors import InputError
+from trainfare_core.job_profile import JobProfile
+
+pytestmark = [*lightning_modules.quiet, *huggingface.quiet]
+
+ROWS, VALIDATED, SIZE = 1_003, 203, 16
+LIGHTNING = f"""
+import lightning.pytorch as pl
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
+
+class Net(pl.LightningModule):
+    def __init__(self):
+        super().__init__()
+        self.net = nn.Linear(8, 4)
+    def training_step(self, batch, index):
+        return nn.functional.cross_entropy(self.net(batch[0]), batch[1])
+    def validation_step(self, batch, index):
+        pass
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+def rows(count, size={SIZE}, **how):
+    return DataLoader(TensorDataset(torch.zeros(count, 8), torch.zeros(count, dtype=torch.long)), size, **how)
+
+class Stream(IterableDataset):
+    def __len__(self):
+        return {ROWS}
+    def __iter__(self):
+        return ((torch.zeros(8), torch.tensor(0)) for _ in range({ROWS}))
+"""
+FIT = "pl.Trainer(devices={devices}, {options}).fit(Net(), {loader}, rows({validated}))\n"
+LOOP = f"""
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+data = TensorDataset(torch.zeros({ROWS}, 8), torch.zeros({ROWS}, dtype=torch.long))
+model, loader = nn.Linear(8, 4), DataLoader(data, {SIZE})
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+{{set_up}}
+for epoch in range(6):
+    for features, classes in loader:
+        optimizer.zero_grad()
+        loss = nn.functional.cross_entropy(model(features), classes)
+        {{backward}}
+        optimizer.step()
+"""
+ACCELERATE = (
+    "from accelerate import Accelerator\naccelerator = Accelerator()\n"
+    "model, optimizer, loader = accelerator.prepare(model, optimizer, loader)",
+    "accelerator.backward(loss)",
+)
+FABRIC = (
+    "from lightning.fabric import Fabric\nfabric = Fabric(devices={devices})\n"
+    "model, optimizer = fabric.setup(model, optimizer)\nloader = fabric.setup_dataloaders(loader)",
+    "fabric.backward(loss)",
+)
+HUGGING_FACE = f"""
+import torch
+from transformers import BertConfig, BertForSequenceClassification, Trainer, TrainingArguments
+model = BertForSequenceClassification(BertConfig(
+    hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8, vocab_size=10))
+data = [{{"input_ids": torch.zeros(4, dtype=torch.long), "labels": torch.tensor(0)}}] * {ROWS}
+arguments = TrainingArguments(
+    "out", per_device_train_batch_size={SIZE}, gradient_accumulation_steps=2, report_to="none", use_cpu=True, %s)
+Trainer(model, arguments, train_dataset=data, eval_dataset=data[:{VALIDATED}]).train()
+"""
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def trace(text: str) -> JobProfile:
+    return trace_job(load_script(text))
+
+
+def fit(devices: object, options: str = "max_epochs=6", loader: str = f"rows({ROWS})") -> str:
+    return LIGHTNING + FIT.format(devices=repr(devices), options=options, loader=loader, validated=VALIDATED)
+
+
+def plan_of(profile: JobProfile) -> dict[str, object]:
+    return profile.plan.model_dump(exclude={"epoch"})
+
+
+@pytest.mark.parametrize(
+    ("options", "loader"),
+    [
+        ("max_epochs=6", f"rows({ROWS})"),
+        ("max_epochs=6, accumulate_grad_batches=3", f"rows({ROWS}, shuffle=True)"),
+        ("max_epochs=6", f"rows({ROWS}, drop_last=True)"),
+        ("max_epochs=6, max_steps=50", f"rows({ROWS})"),
+        ("max_steps=40, max_epochs=-1", f"rows({ROWS})"),
+        ("max_epochs=6, val_check_interval=2, check_val_every_n_epoch=None", f"rows({ROWS})"),
+        ("max_epochs=6", f"DataLoader(Stream(), {SIZE})"),
+        ("max_epochs=6, use_distributed_sampler=False", f"rows({ROWS})"),
+    ],
+    ids=["epochs", "accumulation", "dropped", "both", "steps", "validation", "stream", "no sampler"],
+)
+@pytest.mark.parametrize(("asked", "devices"), [("auto", 2), (-1, 8)])
+def test_lightnings_plan_is_that_of_the_number_written_in(
+    asked: object, devices: int, options: str, loader: str
+) -> None:
+    auto = trace(fit(asked, options, loader))
+    assert (auto.batch.scales, auto.parallel.devices) == ("per_device", 1)
+    written, launched = trace(fit(devices, options, loader)), launch_on(auto, devices)
+    assert written.batch.scales == "fixed"
+    assert plan_of(launched) == plan_of(written)
+    assert launched.global_samples_per_step == written.global_samples_per_step
+
+
+def test_a_stream_is_read_whole_by_each_device() -> None:
+    """Lightning gives it no sampler: eight devices see eight times the samples in as many steps."""
+    auto = trace(fit("auto", loader=f"DataLoader(Stream(), {SIZE})"))
+    launched = launch_on(auto, 8)
+    assert launched.plan.optimizer_steps == auto.plan.optimizer_steps == 6 * math.ceil(ROWS / SIZE)
+
+
+@pytest.mark.parametrize(
+    ("limit", "steps"),
+    [
+        ("num_train_epochs=3", 3 * math.ceil(math.ceil(ROWS / SIZE / 8) / 2)),
+        ("max_steps=30", 30),
+    ],
+)
+def test_hugging_faces_steps_on_eight_devices_are_those_that_accelerate_makes(limit: str, steps: int) -> None:
+    pytest.importorskip("transformers")
+    one = trace(HUGGING_FACE % limit)
+    assert one.batch.scales == "per_device"
+    eight = launch_on(one, 8)
+    assert eight.plan.optimizer_steps == steps
+    assert eight.global_samples_per_step == 8 * 2 * SIZE
+
+
+def test_accelerates_batch_follows_the_launcher() -> None:
+    pytest.importorskip("accelerate")
+    set_up, backward = ACCELERATE
+    one = trace(LOOP.format(set_up=set_up, backward=backward))
+    assert one.batch.scales == "per_device"
+    assert launch_on(one, 8).plan.optimizer_steps == 6 * math.ceil(math.ceil(ROWS / SIZE) / 8)
+
+
+@pytest.mark.parametrize(("devices", "scales"), [("'auto'", "per_device"), ("4", "fixed")])
+def test_fabrics_batch_follows_the_devices_where_it_names_none(devices: str, scales: str) -> None:
+    set_up, backward = FABRIC
+    one = trace(LOOP.format(set_up=set_up.format(devices=devices), backward=backward))
+    assert one.batch.scales == scales
+
+
+def test_a_loop_that_nothing_shares_has_no_launcher() -> None:
+    one = trace(LOOP.format(set_up="", backward="loss.backward()"))
+    assert one.batch.scales is None
+    with pytest.raises(InputError, match="--launched 8: nothing shares its batch"):
+        launch_on(one, 8)
