@@ -175,12 +175,11 @@ def choose_layouts(profile: JobProfile, shapes: MachineShapes, space: PlanSpace)
 
 
 def _scale_batches(profile: JobProfile, layouts: Layouts, space: PlanSpace) -> Layouts:
-    """Return the layouts that use whole machines, or as many devices as the script, each with the script's batch."""
+    """Return the layouts that use all devices of their machines, each with the batch that it has in the script."""
     own = profile.parallel
     world = layouts.nodes * layouts.devices
     batch = (global_batch(profile) or 1) // own.data_parallel_size * world
-    keep = world <= space.most_times_batch * own.data_parallel_size
-    keep &= _mark_most(layouts) | ((layouts.nodes == own.num_nodes) & (layouts.devices == own.devices))
+    keep = _mark_most(layouts) & (world <= space.most_times_batch * own.data_parallel_size)
     if profile.plan.optimizer_steps is not None:
         keep &= scale_run(profile, world).steps > 0
     shape, nodes, devices, batch = (column[keep] for column in layouts._replace(batch=batch))
