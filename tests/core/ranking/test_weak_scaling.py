@@ -157,7 +157,9 @@ def test_a_stated_critical_batch_goes_before_the_prior() -> None:
 
 def test_where_no_machine_is_left_the_shared_batch_is_a_way_on() -> None:
     """A run of stated steps is not faster on more devices; sharing its batch is."""
-    profile = job(epochs=None, max_steps=500_000)
+    profile = job(epochs=None, max_steps=500_000, checkpoint_every_n_epochs=None)
+    seldom = profile.plan.model_copy(update={"checkpoint_every_n_steps": 250_000})
+    profile = profile.model_copy(update={"plan": seldom})
     request = Request(constraints=Constraints(deadline_hours=4.0, max_nodes=1))
     recommendation = rank(profile, MACHINES, request, predict=ToyPredictor({H100: 0.05}))
     assert not recommendation.options

@@ -60,13 +60,17 @@ for epoch in range(6):
         optimizer.step()
 """
 ACCELERATE = (
-    "from accelerate import Accelerator\naccelerator = Accelerator()\n"
-    "model, optimizer, loader = accelerator.prepare(model, optimizer, loader)",
+    (
+        "from accelerate import Accelerator\naccelerator = Accelerator()\n"
+        "model, optimizer, loader = accelerator.prepare(model, optimizer, loader)"
+    ),
     "accelerator.backward(loss)",
 )
 FABRIC = (
-    "from lightning.fabric import Fabric\nfabric = Fabric(devices={devices})\n"
-    "model, optimizer = fabric.setup(model, optimizer)\nloader = fabric.setup_dataloaders(loader)",
+    (
+        "from lightning.fabric import Fabric\nfabric = Fabric(devices={devices})\n"
+        "model, optimizer = fabric.setup(model, optimizer)\nloader = fabric.setup_dataloaders(loader)"
+    ),
     "fabric.backward(loss)",
 )
 HUGGING_FACE = f"""
