@@ -12,7 +12,7 @@ LEFT = {
     "plugin/trainfare/job/job_plan.py",
     "plugin/trainfare/ledger/profiles.py",
     "plugin/trainfare/report/first_screen_texts.py",
-    "plugin/trainfare/script/plain_loop.py",
+    "plugin/trainfare/plain_loop/script.py",
 }
 """What ends a run early is a part of `steps_note`; notes of profiles from before the ledger, and of a script's loop."""
 
