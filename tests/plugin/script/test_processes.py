@@ -126,7 +126,8 @@ if __name__ == "__main__":
     pathlib.Path("after").touch()
 """
 
-pytestmark = [*quiet]
+# Their subject is what starts processes: none is forked from a warm one.
+pytestmark = [*quiet, pytest.mark.own_start]
 
 
 @pytest.fixture(autouse=True)
