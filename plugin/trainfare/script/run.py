@@ -33,7 +33,7 @@ from trainfare.job.loop import do_nothing
 from trainfare.job.made_up_data import MadeUpData
 from trainfare.job.missing_here import INSTEAD_OF_DATA, MADE_UP
 from trainfare.job.on_import import on_import
-from trainfare.job.user_code import raise_error, replace_attribute
+from trainfare.job.user_code import message_of, raise_error, replace_attribute
 from trainfare.loops import list_scripts
 from trainfare.script.loop_scripts import LoopScript, ScriptRun, WatchedLoop, load_script, load_scripts
 from trainfare.script.notebook import run_notebook
@@ -142,8 +142,11 @@ def run_script(
         if any(loop.place or loop.moves for loop in watched):
             demand = "a trace runs steps of the loop here, within --target-memory-gib and --target-seconds; "
             demand += "`trainfare probe` measures some where it trains"
-        if isinstance(error, PermissionError):
+        # torch.save and safetensors raise errors of their own, with the system's word in them.
+        if isinstance(error, PermissionError) or "Permission denied" in message_of(error):
             demand = _NOT_WRITABLE
+        if os.environ.get("WORLD_SIZE") and "MASTER_ADDR" in message_of(error):
+            demand = "a launcher's number of devices is given by --launched, without --pass-env WORLD_SIZE"
         way_out = "" if made_up is not None else INSTEAD_OF_DATA if own else MADE_UP
         return describe_raised(script.name, error, demand, way_out=way_out) + replaced
 

@@ -80,8 +80,18 @@ def test_an_exit_with_arguments_does_not_ask_for_them(first: str, way_on: str) -
     assert "give its arguments" not in str(caught.value)
 
 
-def test_a_place_that_a_sandbox_does_not_let_write_gets_a_way_on() -> None:
-    message = refuse("raise PermissionError(13, 'Permission denied', '../data')")
+@pytest.mark.parametrize(
+    "line",
+    [
+        "raise PermissionError(13, 'Permission denied', '../data')",
+        "import torch; torch.save({}, '/sys/kernel/weights.pt')",  # where not even root may make a file
+        "import torch; from safetensors.torch import save_file; save_file({'a': torch.ones(1)}, '/sys/kernel/a.st')",
+    ],
+)
+def test_a_place_that_a_sandbox_does_not_let_write_gets_a_way_on(line: str) -> None:
+    if "safetensors" in line:
+        pytest.importorskip("safetensors")
+    message = refuse(line)
     assert "start it from the folder above, or give --no-sandbox" in message
 
 

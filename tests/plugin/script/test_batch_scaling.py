@@ -11,7 +11,7 @@ from builders import huggingface, lightning_modules
 from builders.scripts import load_script
 from trainfare.fake_step import trace_job
 from trainfare_core.batch_scaling import launch_on
-from trainfare_core.errors import InputError
+from trainfare_core.errors import InputError, TargetError
 from trainfare_core.job_profile import JobProfile
 
 pytestmark = [*lightning_modules.quiet, *huggingface.quiet]
@@ -149,6 +149,15 @@ def test_hugging_faces_steps_on_eight_devices_are_those_that_accelerate_makes(li
     eight = launch_on(one, 8)
     assert eight.plan.optimizer_steps == steps
     assert eight.global_samples_per_step == 8 * 2 * SIZE
+
+
+def test_a_launchers_variable_that_hugging_face_takes_for_a_launch_is_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pytest.importorskip("transformers")
+    monkeypatch.setenv("WORLD_SIZE", "8")
+    with pytest.raises(TargetError, match="is given by --launched, without --pass-env WORLD_SIZE"):
+        load_script(HUGGING_FACE % "max_steps=30")
 
 
 def test_accelerates_batch_follows_the_launcher() -> None:
