@@ -10,6 +10,7 @@ from trainfare.report.headline import NamedOption
 from trainfare.report.wording import usd
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.number_format import percent
+from trainfare_core.ranking.pricing.spot import write_saving_argument
 from trainfare_core.recommendation import CostParts, Option
 
 NOTED_SHARE: Final = 0.15
@@ -86,4 +87,5 @@ def _advise_saving(option: Option, profile: JobProfile | None) -> str:
     steps = math.ceil(every * times / 10**digits) * 10**digits
     steps = min(steps, round(option.optimizer_steps or steps))
     saved_usd = parts.checkpoint_usd * (1 - every / steps)
-    return f" every {every:,} steps: every_n_train_steps={steps} saves {usd(saved_usd)}"
+    setting = write_saving_argument(profile, steps)
+    return f" every {every:,} steps: {setting} saves {usd(saved_usd)}"

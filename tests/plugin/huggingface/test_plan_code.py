@@ -14,7 +14,7 @@ from builders.profiles import profile, write_profile
 from builders.versions import is_before, needs_version
 from trainfare.huggingface.plan_code import WRITER, HuggingFaceWriter
 from trainfare.loops import format_plan
-from trainfare_core.ranking.pricing.spot import write_saving
+from trainfare_core.ranking.pricing.spot import write_saving, write_saving_argument
 from trainfare_core.recommendation import PlanFacts
 
 _NEW_WORDS = needs_version("transformers", "5.23", "says the plan in older words")
@@ -147,3 +147,5 @@ def test_an_answer_speaks_the_words_of_the_loop(
     saving = {"huggingface": "TrainingArguments(save_strategy='steps', save_steps=7)"}
     saving[""] = "ModelCheckpoint(every_n_train_steps=7)"
     assert write_saving(job, 7) == saving.get(loop, "a checkpoint every 7 steps")
+    assert write_saving_argument(job, 7) in write_saving(job, 7)
+    assert ("every_n_train_steps" in write_saving_argument(job, 7)) == (loop == "")

@@ -78,10 +78,10 @@ def _replace_texts(texts: pl.Series, numbers: Mapping[str, int]) -> NDArray[np.i
 
 
 _SAVING: Final = {
-    "": "ModelCheckpoint(every_n_train_steps={})",
-    "huggingface": "TrainingArguments(save_strategy='steps', save_steps={})",
+    "": ("ModelCheckpoint({})", "every_n_train_steps={}"),
+    "huggingface": ("TrainingArguments(save_strategy='steps', {})", "save_steps={}"),
 }
-"""By the loop of a profile."""
+"""By the loop of a profile: the call, and its argument."""
 
 
 def why_no_spot(profile: JobProfile, runs: RunTable) -> str:
@@ -113,7 +113,14 @@ def why_no_spot(profile: JobProfile, runs: RunTable) -> str:
 
 def write_saving(profile: JobProfile, steps: int) -> str:
     """Return what saves a checkpoint every so many steps, in the words of the job's loop."""
-    return _SAVING.get(profile.source.loop, "a checkpoint every {} steps").format(steps)
+    call, _ = _SAVING.get(profile.source.loop, ("{}", ""))
+    return call.format(write_saving_argument(profile, steps))
+
+
+def write_saving_argument(profile: JobProfile, steps: int) -> str:
+    """Return the same without the call that it is an argument of."""
+    _, argument = _SAVING.get(profile.source.loop, ("", "a checkpoint every {} steps"))
+    return argument.format(steps)
 
 
 def _save_steps(profile: JobProfile, runs: RunTable, row: int) -> int:
