@@ -133,6 +133,11 @@ class CandidateTable:
         return np.zeros(len(self), dtype=np.bool_) if self.weak is None else self.weak
 
     @property
+    def batch_factor_or_one(self) -> NDArray[np.float64]:
+        """Samples of an optimizer step of each plan over the script's, shape (n,)."""
+        return np.ones(len(self)) if self.batch_factor is None else self.batch_factor
+
+    @property
     def devices_or_all(self) -> NDArray[np.int64]:
         """Accelerators of each machine that are used, 0 for all of them; shape (n,)."""
         return np.zeros(len(self), dtype=np.int64) if self.devices is None else self.devices

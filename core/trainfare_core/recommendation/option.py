@@ -178,6 +178,7 @@ class Option(Record):
     global_batch_size: int | None = Field(
         default=None, description="samples of an optimizer step over all devices; None: not known"
     )
+    batch_ratio: Finite = Field(default=1.0, description="of the global batch to that of the script as it is")
     optimizer_steps: Finite | None = Field(default=None, description="of the whole run; None: not known")
     samples_ratio: Finite | None = Field(
         default=None, description="samples that the run sees over those of the script's run; None: not known"

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from trainfare.report.headline import NamedOption
 from trainfare.report.wording import usd
-from trainfare_core.recommendation import JobSummary, Option, Recommendation
+from trainfare_core.recommendation import Option, Recommendation
 
 _SOURCES = {
     "stated": "by the critical batch that you state",
@@ -16,21 +16,20 @@ _SOURCES = {
 }
 
 
-def has_other_batch(job: JobSummary, options: Sequence[Option]) -> bool:
-    """Return whether an option trains with another global batch than the job."""
-    own = job.global_batch_size
-    return own is not None and any(option.global_batch_size not in (None, own) for option in options)
+def has_other_batch(options: Sequence[Option]) -> bool:
+    """Return whether an option trains with another global batch than the script as it is."""
+    return any(option.global_batch_size is not None and option.batch_ratio != 1 for option in options)
 
 
 def describe_batches(recommendation: Recommendation, named: Sequence[NamedOption]) -> str:
     """Say of the largest global batch that is named what it is, why, and what it costs; "" where all have the job's."""
     job = recommendation.job
-    if not has_other_batch(job, [option for _, option in named]):
+    if not has_other_batch([option for _, option in named]):
         return ""
     option = max((option for _, option in named), key=lambda option: option.global_batch_size or 0)
     batch, own, steps = option.global_batch_size or 0, job.global_batch_size or 1, option.optimizer_steps
     devices = option.nodes * (option.trainer.devices if option.trainer else round(option.accelerator_count))
-    text = f"Each of {devices} devices keeps {batch // devices:,} samples: a global batch of {batch:,}, not {own:,}"
+    text = f"Each of {devices} devices has {batch // devices:,} samples: a global batch of {batch:,}, not {own:,}"
     if steps is not None and steps == job.optimizer_steps:
         text += (
             f", in the same {steps:,.0f} steps, which see {option.samples_ratio or 1:.3g} times the samples"

@@ -111,7 +111,7 @@ def _describe_options(
     times = [describe_interval(option.run_hours, "h:auto") for _, option in named]
     widths = [max(map(len, column)) for column in (titles, dollars, times)]
     paragraphs: list[Paragraph] = []
-    named_batches = has_other_batch(recommendation.job, [option for _, option in named])
+    named_batches = has_other_batch([option for _, option in named])
     runner_up = runner_up_option(recommendation)
     twin = _find_twin(recommendation, named[0][1])
     for index, (_, option) in enumerate(named):

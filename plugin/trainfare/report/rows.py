@@ -88,6 +88,9 @@ def plan_label(option: Option) -> str:
     sharding = "" if option.sharding == "none" else f"{sharding_label(option.sharding)}, "
     batch = "unknown" if option.micro_batch_size is None else str(option.micro_batch_size)
     accumulation = option.accumulate_grad_batches
-    return f"{parts}{sharding}micro-batch {batch}" + (
-        f", accumulate {accumulation}" if accumulation > 1 else ""
+    other = option.global_batch_size if option.batch_ratio != 1 else None
+    return (
+        f"{parts}{sharding}micro-batch {batch}"
+        + (f", accumulate {accumulation}" if accumulation > 1 else "")
+        + (f", global batch {other:,}" if other else "")
     )

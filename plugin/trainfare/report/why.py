@@ -9,6 +9,7 @@ from trainfare.report.escape import terminal_text
 from trainfare.report.wording import plan_changes_text, script_lines
 from trainfare_core.ranking.alternatives.why_not import WhyNot, run_text
 from trainfare_core.ranking.options.rejections import REASON_WORDS
+from trainfare_core.recommendation import Option
 
 
 def why_text(answer: WhyNot, *, width: int) -> str:
@@ -24,6 +25,7 @@ def why_text(answer: WhyNot, *, width: int) -> str:
         if answer.option.trainer is not None:
             lines.append(f"Plan: {format_plan(answer.option.trainer)}.")
             lines += [f"{line}." for line in script_lines(answer.option.trainer)]
+        lines += _describe_batch(answer.option, answer.best)
         if answer.option.plan_changes:
             lines.append(plan_changes_text(answer.option))
         lines += [f"Note: {note.text}." for note in answer.option.notes]
@@ -36,3 +38,17 @@ def why_text(answer: WhyNot, *, width: int) -> str:
         for alternative in answer.alternatives
     ]
     return "".join(f"{textwrap.fill(terminal_text(line), width, break_on_hyphens=False)}\n" for line in lines)
+
+
+def _describe_batch(option: Option, best: Option | None) -> list[str]:
+    """Name the global batch of a plan that has another than the script, and that of the answer beside it."""
+    if option.batch_ratio == 1 and (best is None or best.batch_ratio == 1):
+        return []
+    named = [("", option)] if best is None else [("", option), ("the answer's: ", best)]
+    texts = [
+        f"{whose}{one.global_batch_size:,}"
+        + ("" if one.optimizer_steps is None else f" in {one.optimizer_steps:,.0f} steps")
+        for whose, one in named
+        if one.global_batch_size
+    ]
+    return [f"Global batch {'; '.join(texts)}."]

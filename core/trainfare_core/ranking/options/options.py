@@ -139,6 +139,7 @@ class OptionMaker:
             micro_batch_size=facts.micro_batch,
             accumulate_grad_batches=facts.accumulate,
             global_batch_size=self._samples_per_step(plan),
+            batch_ratio=round_figure(float(candidates.batch_factor_or_one[plan])),
             optimizer_steps=self._count_steps(run),
             samples_ratio=self._compare_samples(run),
             checkpoint_every_n_steps=self._find_save_steps(run),
