@@ -75,7 +75,8 @@ class PricedPlan(Record):
 
     @classmethod
     def from_option(cls, option: Option, steps: int | None = None) -> PricedPlan:
-        """Return the plan of an option for a run of some optimizer steps."""
+        """Return the plan of an option; `steps` are those of the script, where the option does not say its own."""
+        own_steps = None if option.optimizer_steps is None else round(option.optimizer_steps)
         plan, hours, usd = option.trainer, option.run_hours, option.run_usd
         return cls(
             id=option.plan_id,
@@ -91,7 +92,7 @@ class PricedPlan(Record):
             step_s=_shorten(option.step_s),
             memory_bytes=_shorten(option.memory_gib, 2**30),
             usd_per_hour=option.usd_per_hour,
-            steps=steps,
+            steps=steps if own_steps is None else own_steps,
             parts=_list_parts(option),
         )
 

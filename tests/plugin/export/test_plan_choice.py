@@ -137,6 +137,16 @@ def test_exported_hours_and_dollars_are_the_answers(
     assert len(prediction.to_text()) <= 512
 
 
+def test_the_steps_are_those_of_the_plan_and_not_of_the_script_on_one_device() -> None:
+    """Eight devices that keep their batch make an eighth of the steps, in the hours beside them."""
+    (option, *_) = small_answer().options
+    eight = option.model_copy(update={"optimizer_steps": 112_680.0})
+    assert PricedPlan.from_option(eight, 900_900).steps == 112_680
+    assert (
+        PricedPlan.from_option(option.model_copy(update={"optimizer_steps": None}), 900_900).steps == 900_900
+    )
+
+
 def test_a_long_strategy_is_left_out_of_the_variable() -> None:
     """512 characters are SageMaker's limit; the id and the dollars stay."""
     long = small_answer(trainer=plan(strategy=f"FSDPStrategy(policy={{{', '.join(['Block'] * 90)}}})"))
