@@ -78,7 +78,7 @@ def scale_run(profile: JobProfile, replicas: Rows) -> ScaledRun:
         batches = np.ceil(plan.validation_batches * own / world * (1 - _SLACK))
         epochs, seen = (
             np.full(len(world), plan.epochs or np.nan),
-            steps * world / (plan.optimizer_steps * own),
+            steps * world / (max(plan.optimizer_steps, 1) * own),
         )
         return ScaledRun(steps, batches, every, epochs, seen, counted=False)
     in_epoch = count(world)
@@ -112,7 +112,7 @@ def _count_validations(
     if epoch.batches is None:
         return np.full(len(steps), own_runs)
     if epoch.validate_every_n_epochs is None:
-        of_epoch = own_runs / max(math.ceil((plan.optimizer_steps or 0) / own_in_epoch), 1)
+        of_epoch = own_runs / max(math.ceil((plan.optimizer_steps or 0) / max(own_in_epoch, 1.0)), 1)
         return np.ceil(steps / np.maximum(in_epoch, 1)) * of_epoch
     whole, over = np.divmod(steps, np.maximum(in_epoch, 1))
     runs = whole // epoch.validate_every_n_epochs * epoch.validations_in_epoch

@@ -180,7 +180,7 @@ def _scale_batches(profile: JobProfile, layouts: Layouts, space: PlanSpace) -> L
     world = layouts.nodes * layouts.devices
     batch = (global_batch(profile) or 1) // own.data_parallel_size * world
     keep = _mark_most(layouts) & (world <= space.most_times_batch * own.data_parallel_size)
-    if profile.plan.optimizer_steps is not None:
+    if profile.plan.optimizer_steps:
         keep &= scale_run(profile, world).steps > 0
     shape, nodes, devices, batch = (column[keep] for column in layouts._replace(batch=batch))
     return Layouts(shape, nodes, devices, batch)

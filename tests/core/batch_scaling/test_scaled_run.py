@@ -123,6 +123,12 @@ def test_a_launched_run_is_scaled_once() -> None:
         launch_on(launched, 2)
 
 
+@pytest.mark.parametrize("epoch", [None, EpochFacts(samples=0, batches=0, epochs=0, validation_batches=3)])
+def test_a_run_of_no_step_stays_one(epoch: EpochFacts | None) -> None:
+    run = scale_run(run_of(epoch, 0), WORLDS)
+    assert run.steps.tolist() == run.samples_ratio.tolist() == [0.0] * len(WORLDS)
+
+
 def test_a_run_of_unknown_length_is_not_scaled() -> None:
     job = run_of(None, 1).model_copy(update={"plan": RunPlan(optimizer_steps=None, unknown_because="a test")})
     with pytest.raises(ValueError, match="unknown length"):
