@@ -32,6 +32,7 @@ ROOTS = ("core", "plugin", "providers")
 OWN_DATA = {
     "trainfare/script/frame_values.py": "the source of a script, in the process that runs it",
     "trainfare/plain_loop/loop_writer.py": "the source of a script, in the process that runs it",
+    "trainfare_core/batch_scaling/prior.py": "a table in the wheel",
     "trainfare_core/installation.py": "what pip has written of this installation",
     "trainfare/prices/apart.py": "questions and replies between two processes of its own",
     "trainfare/huggingface/run_facts.py": "a configuration of DeepSpeed, in the process that runs the script",

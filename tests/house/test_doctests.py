@@ -12,7 +12,7 @@ import pytest
 TOP = Path(__file__).resolve().parents[2]
 MODULES = (
     "trainfare.recommendation",
-    "trainfare_core.job_profile",
+    "trainfare_core.job_profile.profile",
     "trainfare_core.run_cost.billing",
     "trainfare_core.run_cost.disks",
     "trainfare_core.run_cost_facts.lookup",

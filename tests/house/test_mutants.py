@@ -142,7 +142,7 @@ def test_the_tests_of_a_drawn_mutant_are_those_of_its_part() -> None:
         "tests/plugin/policy",
         "tests/plugin/cli/test_check_policy.py",
     )
-    assert "tests/core/job_profile/test_profile.py" in mirror_of("core/trainfare_core/job_profile/profile.py")
+    assert "tests/core/test_number_format.py" in mirror_of("core/trainfare_core/number_format.py")
     for mutant in draw(1)[:SLICE]:
         assert all((TOP / name).exists() for name in mirror_of(mutant.file)), mutant.file
 

@@ -243,7 +243,8 @@ class RunPlanner:
         """Return what the steps on other devices are counted from; None where they are not counted by epochs."""
         facts = self.facts
         counted = facts.automatic and not facts.accumulation and facts.batches_per_step is None
-        if steps is None or self._ended is not None or not counted:
+        ended_early = self._ended is not None and self._ended.steps != steps
+        if steps is None or ended_early or not counted:
             return None
         if self.batches_in_epoch is None and facts.max_steps is None:
             return None

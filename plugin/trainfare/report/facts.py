@@ -101,7 +101,7 @@ def constraints_text(constraints: Constraints) -> str:
 _ORDER: Final = (
     "max_usd", "deadline_hours", "confidence", "value_usd_per_hour", "value_usd_per_month", "providers", "services",
     "regions", "residency", "instance_types", "accelerators", "excluded", "purchase", "data_gb", "run_cost",
-    "max_accelerators", "quotas", "min_network_gbit_per_s", "no_porting",
+    "max_accelerators", "quotas", "min_network_gbit_per_s", "no_porting", "use", "scale", "critical_batch",
 )  # fmt: skip
 """Of the constraints in their line; others follow."""
 

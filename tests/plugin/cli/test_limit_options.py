@@ -150,6 +150,8 @@ def test_options_stand_in_their_order() -> None:
         "max_hours",
         "keep_plan",
         "allow",
+        "scale",
+        "critical_batch",
         "data_in",
         "data_gb",
     ]

@@ -84,7 +84,7 @@ def test_options_reach_the_ranking(job: str, tmp_path: Path, capsys: pytest.Capt
         "--service", "ec2", "--service", "gce", "--instance-type", "g5", "--instance-type", "g2-standard-4",
         "--accelerator", "A10G", "--accelerator", "L4", "--exclude", "g5.48xlarge", "--no-porting",
         "--keep-plan", "--allow", "batch-norm", "--max-hours", "700", "--max-accelerators", "8", "--min-network-gbit", "2",
-        "--residency", "us", "--data-in", "aws:us-east-1", "--data-gb", "3",
+        "--residency", "us", "--scale", "batch", "--critical-batch", "64..256", "--data-in", "aws:us-east-1", "--data-gb", "3",
         "--value-per-hour", "1.5", "--quota", str(tmp_path / "quota.toml"),
     )  # fmt: skip
     assert code == 0
@@ -111,6 +111,8 @@ def test_options_reach_the_ranking(job: str, tmp_path: Path, capsys: pytest.Capt
         "no_porting": True,
         "keep_plan": True,
         "allow": ["batch-norm"],
+        "scale": "batch",
+        "critical_batch": "64..256",
         "max_run_hours": 700.0,
         "max_usd_per_hour": None,
         "max_accelerators": 8,

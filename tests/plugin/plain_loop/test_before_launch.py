@@ -263,7 +263,8 @@ def test_the_step_is_that_of_the_metered_run(folder: Path, text: str, stated: in
     # Without a loader, the batch was made before the traced pass of it.
     saved = theirs.memory.saved_activation_bytes - ours.memory.saved_activation_bytes
     assert saved in (0, ours.memory.input_bytes)
-    assert ours.batch == theirs.batch
+    # What a launcher would do is not known of a run that has been launched.
+    assert ours.batch.model_copy(update={"scales": None}) == theirs.batch
     assert ours.measured is None
     assert ours.plan.optimizer_steps == stated
     assert stated or "give --steps" in (ours.plan.unknown_because or "")
@@ -291,7 +292,7 @@ def test_devices_and_precision_are_those_that_fabric_was_asked_for() -> None:
     assert (profile.precision, profile.batch.micro_batch_size) == ("bf16-mixed", 4)
     assert {key[2] for key in count_flops(profile)} == {"bf16"}
     assumed = price(FABRIC.format(devices="devices='auto'")).notes
-    assert any("Fabric(devices='auto') depends on the machine" in note for note in assumed)
+    assert "Fabric(devices='auto'): each device of the machine gets this batch" in assumed
 
 
 def test_autocast_of_a_gpu_is_counted_on_a_machine_without_one() -> None:

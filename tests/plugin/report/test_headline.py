@@ -145,6 +145,8 @@ GIVEN = {
     "min_network_gbit_per_s": 100,
     "no_porting": True,
     "use": 0.6,
+    "scale": "quality",
+    "critical_batch": "64..256",
 }
 SAID_ELSEWHERE = {
     "data_in": "with data_gb",
@@ -162,7 +164,8 @@ def test_each_constraint_is_said_or_has_its_place_elsewhere() -> None:
         "the model a month earlier is worth $3.00; cloud: aws; service: ec2; region: us-east-1; residency: us; "
         "instance type: p5; accelerator: H100; without: gcp; purchase: spot, reserved 1 year; 5 GB of data; stated: "
         "startup_s = 1.5; at most 8 accelerators; 1 quota of your accounts; a network of at least 100 Gbit/s; only "
-        "machines that run the script as it is; 60 % of a commitment's term used"
+        "machines that run the script as it is; 60 % of a commitment's term used; more devices keep the quality; a "
+        "critical batch of 64..256"
     )
     elsewhere = {
         "data_in": "aws:us-east-1",

@@ -141,7 +141,8 @@ def _read_facts(trainer: Any, source: MadeUpSource | None) -> LoopLength:
 
 def _add_scaling(trainer: Any, facts: LoopLength, spec: Asked) -> LoopLength:
     """Add what other numbers of devices would do to the batch and to the steps of an epoch."""
-    loaders = list(trainer.fit_loop._combined_loader.flattened)  # noqa: SLF001
+    combined: Any = trainer.fit_loop._combined_loader  # noqa: SLF001 - None where nothing is trained
+    loaders = list(getattr(combined, "flattened", ()))
     # Lightning gives a sampler to a loader that can have one, and none to a stream.
     samples = bool(trainer._accelerator_connector.use_distributed_sampler)  # noqa: SLF001
     streams = any(isinstance(getattr(loader, "dataset", None), IterableDataset) for loader in loaders)
@@ -149,7 +150,7 @@ def _add_scaling(trainer: Any, facts: LoopLength, spec: Asked) -> LoopLength:
     return replace(
         facts,
         scales="per_device" if spec.any_devices else "fixed",
-        samples_per_epoch=_count_epoch_samples(trainer, facts, size),
+        samples_per_epoch=_count_epoch_samples(trainer, facts, size) if loaders else None,
         drops_last=any(getattr(loader, "drop_last", False) for loader in loaders),
         shares_data=samples and not streams,
         shares_validation=samples,

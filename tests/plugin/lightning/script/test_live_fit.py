@@ -229,6 +229,8 @@ def test_numbers_are_those_of_the_run_itself(
         "max_time_s",
         "early_end",
         "no_length",
+        "scales",
+        "samples_per_epoch",
         *(("validation_batches",) if run.validation_batches is None else ()),
     )
     got = {name: getattr(job.live.facts, name) for name in LoopLength.__slots__ if name not in later}
@@ -277,7 +279,7 @@ def test_what_is_not_there_is_replaced_and_recorded(
     batches = math.ceil(math.ceil(64 / job.world_size) / 4)
     assert job.live.facts.batches_per_epoch == batches
     assert (job.train_samples, job.batch_size) == (64, 4)
-    assert any("depends on the machine" in note for note in job.live.notes) == (
+    assert any("each device of the machine gets this batch" in note for note in job.live.notes) == (
         arguments.get("devices") in (-1, None)
     )
     assert job.live.trainer.precision == job.precision
