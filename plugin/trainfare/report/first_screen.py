@@ -2,7 +2,7 @@
 The first screen of a ranking: what a person reads in ten seconds, in at most 24 lines at 100 columns.
 
 It has the answer, the runner-up, the cheapest on demand and the fastest, how sure they are and how old their prices.
-What is said beside them gives way, the least important first, where the lines do not suffice; the whole report has it.
+Where there are too many lines, the least important of the rest are left out; the whole report has them.
 """
 
 from __future__ import annotations
@@ -156,7 +156,7 @@ def _explain_no_answer(recommendation: Recommendation) -> list[Paragraph]:
     return [
         Paragraph(Owner.ANSWER, explain_no_answer(recommendation), max_lines=4, tone="answer"),
         *(
-            # The first changes one limit only; further ones give way before them.
+            # The first changes one limit only; the further ones are left out before it.
             Paragraph(Owner.ANSWER if index < 2 else Owner.ALTERNATIVES, _describe_alternative(alternative))
             for index, alternative in enumerate(recommendation.alternatives)
         ),

@@ -1,4 +1,4 @@
-"""The paragraphs of the first screen: whose each is, how long it may be, and which give way to others."""
+"""The paragraphs of the first screen: what each is about, how long it may be, and which are left out."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class Owner(IntEnum):
     """
     What a paragraph of the first screen is about, the most important first.
 
-    Those up to `MORE` are always shown. Of the others the last gives way first where there are too many lines; a
-    section of the whole report says each of them.
+    Those up to `MORE` are always shown. Where there are too many lines, the others are left out from the last one on;
+    the whole report shows each of them.
     """
 
     ANSWER = auto()
@@ -55,7 +55,7 @@ class Paragraph:
     A paragraph of the first screen.
 
     Attributes:
-        owner: what it is about, which says when it gives way.
+        owner: what it is about; its rank decides whether it is left out.
         text: what is said; nothing is printed for an empty one.
         indent: blanks before its further lines.
         max_lines: what is longer is cut; None: never.
@@ -88,7 +88,7 @@ class Paragraph:
 
 
 def choose_paragraphs(paragraphs: Sequence[Paragraph], width: int) -> list[Paragraph]:
-    """Return the paragraphs, less those that give way where they have too many lines."""
+    """Return the paragraphs that fit, without the least important of the others."""
     kept = list(paragraphs)
     while sum(len(paragraph.lines(width)) for paragraph in kept) > MAX_LINES:
         weakest = max(reversed(kept), key=lambda paragraph: paragraph.owner)

@@ -93,6 +93,19 @@ def test_the_batch_is_shared_where_the_script_names_its_devices_or_is_asked() ->
     assert on_machine(answer(job()), 8).plan_changes == ()  # what the script does by itself is no change
 
 
+@pytest.mark.parametrize(
+    ("loop", "changes"), [("", ("2 machines instead of 1, which the script must say",)), ("huggingface", ())]
+)
+def test_more_machines_are_a_change_of_a_lightning_script_alone(loop: str, changes: tuple[str, ...]) -> None:
+    """Its "auto" means the devices of one machine; the launcher of other loops says the machines."""
+    profile = job()
+    profile = profile.model_copy(update={"source": profile.source.model_copy(update={"loop": loop})})
+    request = Request(constraints=Constraints(max_nodes=2))
+    recommendation = rank(profile, MACHINES, request, predict=ToyPredictor({H100: 0.05}))
+    (two,) = (o for o in recommendation.options if (o.nodes, o.accelerator_count) == (2, 8))
+    assert two.plan_changes == changes
+
+
 def test_a_number_of_steps_costs_the_same_steps_everywhere() -> None:
     profile = job(epochs=None, max_steps=5_000)
     eight = on_machine(answer(profile), 8)

@@ -284,7 +284,7 @@ def test_a_guess_is_called_one() -> None:
 
 
 def test_doubt_takes_two_lines_at_most() -> None:
-    """However much is not known: what the brackets are and how old the prices are stand first, the rest gives way."""
+    """However much is not known: the brackets and the age of the prices come first, and the rest is left out."""
     notes = (Note(kind="loader_rate", samples_per_s=272.0),)
     options = tuple(
         option(

@@ -1,4 +1,4 @@
-"""Which paragraphs of the first screen give way, and where they are then."""
+"""Which paragraphs the first screen leaves out, and where they are shown then."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ GIVING_WAY: dict[Owner, str] = {
     Owner.OWN_PRICES: "own discount 'EDP': 12.5 % off 986 list prices",
     Owner.EARLY_END: "max_time (60 s) may end it earlier: an upper bound",
 }
-"""What gives way, the first to go first, with what the whole report says of it."""
+"""The paragraphs in the order in which they are left out, each with its text in the whole report."""
 
 
 def test_what_is_least_important_gives_way_to_four_more_lines_and_stays_in_the_whole_report() -> None:

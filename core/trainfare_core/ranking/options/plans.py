@@ -81,6 +81,11 @@ def plan_changes(
         and not (weak and profile.batch.scales == "per_device")
     ):
         changes.append(_describe_batch(profile, candidates, plan, factor))
+    # Lightning's "auto" means the devices of one machine; other loops leave the machines to their launcher.
+    if weak and not profile.source.loop and facts.nodes != profile.parallel.num_nodes:
+        changes.append(
+            f"{facts.nodes} machines instead of {profile.parallel.num_nodes}, which the script must say"
+        )
     own_micro, micro = profile.batch.micro_batch_size, float(candidates.micro_batch[plan])
     if own_micro is not None and not math.isnan(micro) and int(micro) != own_micro:
         changes.append(f"micro-batch {int(micro)} instead of {own_micro}")

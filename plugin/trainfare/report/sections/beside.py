@@ -33,7 +33,7 @@ from trainfare_core.recommendation import Option, Recommendation
 
 def write_texts_beside(recommendation: Recommendation, profile: JobProfile | None = None) -> tuple[str, ...]:
     """
-    Return what there is to say, a paragraph each; what gives way on the first screen is among them.
+    Return what there is to say, a paragraph each; what the first screen leaves out is among them.
 
     Args:
         recommendation: the ranked answer.
