@@ -19,6 +19,14 @@ class Answer(BaseException):
     """Ends a script where the process of a TARGET would end."""
 
 
+def _forget_accelerate() -> None:
+    """Forget the devices that Accelerate found for another script: a process of its own begins without them."""
+    state = sys.modules.get("accelerate.state")
+    if state is not None:
+        state.AcceleratorState._reset_state(reset_partial_state=True)
+        state.GradientState._reset_state()
+
+
 def load_script(
     text: str, *, fit: int = 1, optimizer_step: int | None = None, arguments: tuple[str, ...] = ()
 ) -> LiveJob:
@@ -37,6 +45,7 @@ def load_script(
             answers.append(error)
         raise Answer
 
+    _forget_accelerate()
     Path("train.py").write_text(text, encoding="utf-8")
     path, argv = list(sys.path), list(sys.argv)
     try:

@@ -132,9 +132,9 @@ class BackwardWatch:
 
 def _is_leaf(item: Any) -> bool:
     # Other classes of tensors, such as fake and distributed ones, may do anything when they are asked.
-    return (
-        type(item) in (torch.Tensor, torch.nn.Parameter)
-        and item.layout is torch.strided
-        and item.is_leaf
-        and item.requires_grad
-    )
+    if type(item) not in (torch.Tensor, torch.nn.Parameter) or item.layout is not torch.strided:
+        return False
+    try:
+        return bool(item.is_leaf and item.requires_grad)
+    except RuntimeError:  # torch's answer for a view made under no_grad whose base has changed since
+        return False

@@ -213,3 +213,20 @@ def test_a_script_is_left_after_some_time() -> None:
     assert not watch.explain_end()
     clock.append(clock.pop() + MOST_S)
     assert watch.explain_end().startswith(f"in {MOST_S:.0f} s no optimizer of torch stepped")
+
+
+def test_a_view_that_torch_tells_nothing_of_is_no_weight() -> None:
+    """A view made under `no_grad`, of a tensor that has changed since, raises on a question: it says nothing of the loop."""
+    base = torch.ones(4, requires_grad=True) * 1
+    with torch.no_grad():
+        view = base[:2]
+    base.mul_(2)
+    with pytest.raises(RuntimeError, match="view was created in no_grad"):
+        view.is_leaf  # noqa: B018
+    clock, weight = [0.0], torch.ones(3, requires_grad=True)
+    watch = BackwardWatch(lambda: clock[0], lambda: True)
+    weight.sum().backward()
+    watch.note(None)
+    with torch.no_grad():
+        weight -= weight.grad
+    assert any(moved is weight for moved in watch.find_moved())
