@@ -75,7 +75,7 @@ def _write_job(plan: PlanToExport, cluster: str, tags: dict[str, str]) -> dict[s
         # Azure ML starts a process for each device, so torchrun would start them twice.
         "command": " ".join([f"{CHECKPOINT_VARIABLE}={folder} python {shlex.join(words)}", *flags]),
         "environment": {"image": launch.image or "FILL_IN_IMAGE"},
-        "environment_variables": {PREDICTION_VARIABLE: plan.prediction},
+        "environment_variables": {PREDICTION_VARIABLE: plan.prediction, **plan.list_visible()},
         "compute": f"azureml:{cluster}",
         "resources": {"instance_count": option.nodes},
         "outputs": {

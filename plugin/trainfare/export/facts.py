@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from trainfare.export.plan import CHECKPOINT_VARIABLE, DATA_VARIABLE, PlanToExport
+from trainfare.export.plan import CHECKPOINT_VARIABLE, DATA_VARIABLE, VISIBLE_VARIABLE, PlanToExport
 from trainfare.loops import format_plan
 from trainfare.report import wording
 from trainfare.report.escape import terminal_text
@@ -83,7 +83,7 @@ def list_facts(plan: PlanToExport, body: str, how: str, machines: Sequence[Optio
         f"The script must have {format_plan(plan.trainer)}{wording.batch_text(plan.trainer)}.",
         *(f"{line}." for line in wording.script_lines(plan.trainer)),
         wording.plan_changes_text(option),
-        wording.describe_unused_devices(option),
+        _describe_unused(option, body),
         f"Write checkpoints to the folder that {CHECKPOINT_VARIABLE} names."
         * (CHECKPOINT_VARIABLE in body and option.spot is None),
         f"Read the data from the folder that {DATA_VARIABLE} names." * (DATA_VARIABLE in body),
@@ -92,6 +92,15 @@ def list_facts(plan: PlanToExport, body: str, how: str, machines: Sequence[Optio
         how,
     ]
     return [terminal_text(fact) for fact in facts if fact]
+
+
+def _describe_unused(option: Option, body: str) -> str:
+    text = wording.describe_unused_devices(option)
+    return (
+        f"{text.removesuffix('.')}: {VISIBLE_VARIABLE} hides the others."
+        if VISIBLE_VARIABLE in body
+        else text
+    )
 
 
 def _describe_saving(code: str, steps: int, folder: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -18,6 +18,8 @@ CHECKPOINT_VARIABLE: Final = "TRAINFARE_CHECKPOINTS"
 """Environment variable with the folder for checkpoints, where the target mounts one."""
 DATA_VARIABLE: Final = "TRAINFARE_DATA"
 """Environment variable with the folder of the training data, where the settings say what the target mounts there."""
+VISIBLE_VARIABLE: Final = "CUDA_VISIBLE_DEVICES"
+"""Environment variable with the GPUs that a process sees, of NVIDIA's and of AMD's software."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +59,20 @@ class PlanToExport:
     def prediction(self) -> str:
         """The plan as the run finds it in its environment."""
         return PricedPlan.from_option(self.option, self.answer.job.optimizer_steps).to_text()
+
+    def list_visible(self, machines: Sequence[Option] = ()) -> dict[str, str]:
+        """
+        Return the variable that hides the accelerators a plan leaves unused, where a machine has some; else nothing.
+
+        A script that asks for all it sees, as with `devices="auto"`, would else ask for more than the plan starts.
+
+        Args:
+            machines: that a file names; empty: the plan's own.
+        """
+        devices = self.trainer.devices
+        if all(devices >= machine.accelerator_count for machine in machines or (self.option,)):
+            return {}
+        return {VISIBLE_VARIABLE: ",".join(map(str, range(devices)))} if self.option.service != "tpu" else {}
 
     def find_machines(self, services: frozenset[str]) -> tuple[Option, ...]:
         """Return the plan's machine and those that run the same plan on the services of a target."""

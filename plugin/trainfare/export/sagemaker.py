@@ -74,7 +74,11 @@ def _write_request(plan: PlanToExport, machines: Sequence[Option]) -> dict[str, 
     torchrun = " ".join(list_torchrun_words(plan, "$NODE_RANK", "$MASTER_ADDR"))
     meet = 'eval "$(python -c "$TRAINFARE_RENDEZVOUS")" && ' if option.nodes > 1 else ""
     runtime_s = max(map(find_runtime_s, machines))
-    environment = {PREDICTION_VARIABLE: plan.prediction, CHECKPOINT_VARIABLE: CHECKPOINTS}
+    environment = {
+        PREDICTION_VARIABLE: plan.prediction,
+        CHECKPOINT_VARIABLE: CHECKPOINTS,
+        **plan.list_visible(machines),
+    }
     if option.nodes > 1:
         environment["TRAINFARE_RENDEZVOUS"] = RENDEZVOUS
         if all(_EFA_RDMA.match(machine.instance_type) for machine in machines):

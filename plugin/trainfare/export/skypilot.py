@@ -52,7 +52,7 @@ def export_skypilot(plan: PlanToExport) -> ExportedFiles:
         first = next((f": the first that it starts is --plan {other.rank}" for other in others), "")
         raise InputError(f"SkyPilot does not start {option.machine}, or by a name not known here{first}")
     is_spot = option.purchase_option == "spot"
-    envs = {PREDICTION_VARIABLE: plan.prediction}
+    envs = {PREDICTION_VARIABLE: plan.prediction, **plan.list_visible(machines)}
     task: dict[str, Any] = {
         "name": f"trainfare-{option.plan_id}",
         "workdir": ".",

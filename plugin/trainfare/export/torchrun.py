@@ -36,6 +36,8 @@ def export_torchrun(plan: PlanToExport) -> ExportedFiles:
         plan, "${NODE_RANK:-${SLURM_NODEID:?set NODE_RANK to this machine, from 0}}", "$MASTER_ADDR"
     )
     lines = ["set -eu", f"export {PREDICTION_VARIABLE}={shlex.quote(plan.prediction)}"]
+    # What a scheduler, or who shares a machine, has set stays.
+    lines += [f'export {name}="${{{name}:-{value}}}"' for name, value in plan.list_visible().items()]
     if plan.option.nodes > 1:
         lines += [
             # On Slurm the first machine of the job; `scontrol` is asked only there.

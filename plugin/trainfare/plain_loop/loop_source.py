@@ -103,7 +103,8 @@ def unwrap_items(node: ast.expr) -> ast.expr:
 
 
 def is_loader(node: ast.expr, frame: FrameType) -> bool:
-    """Return whether an expression is a DataLoader, or a progress bar over one."""
+    """Return whether an expression is a DataLoader, or a progress bar or Fabric's wrapper over one."""
     value = read_value(node, frame)
-    inner = getattr(value, "__dict__", {}).get("iterable", value)
-    return isinstance(inner, DataLoader)
+    for name in ("iterable", "_dataloader"):
+        value = getattr(value, "__dict__", {}).get(name, value)
+    return isinstance(value, DataLoader)

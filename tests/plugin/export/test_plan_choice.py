@@ -274,6 +274,6 @@ def test_what_is_said_above_every_file(tmp_path: Path, monkeypatch: pytest.Monke
         '# New account: its quota "Running On-Demand G instances" is 0, so ask for an increase first. Source: a page.',
         "# The script must have Trainer(devices=2, num_nodes=1, strategy='ddp', precision='32-true', ",
         "accumulate_grad_batches=1), batch size 2 per device.",
-        "# It uses 2 of 4 accelerators of each machine.",
+        "# It uses 2 of 4 accelerators of each machine: CUDA_VISIBLE_DEVICES hides the others.",
     ):
         assert said in text

@@ -116,6 +116,24 @@ def test_the_script_is_posix(nodes: int, tmp_path: Path, monkeypatch: pytest.Mon
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.parametrize(("variables", "seen"), [({}, "0,1"), ({"CUDA_VISIBLE_DEVICES": "4,5"}, "4,5")])
+def test_unused_devices_are_hidden_but_from_who_has_chosen_some(
+    variables: dict[str, str], seen: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As Slurm does, or whoever shares a machine; a plan that uses all hides none."""
+    monkeypatch.chdir(tmp_path)
+    Path("python").write_text('#!/bin/sh\nprintf "%s" "$CUDA_VISIBLE_DEVICES"\n')
+    Path("python").chmod(0o755)
+    text = export_plan(small_answer(), "torchrun", "cheapest").text
+    assert "# It uses 2 of 4 accelerators of each machine: CUDA_VISIBLE_DEVICES hides the others.\n" in text
+    environ = {"PATH": os.environ["PATH"], "PYTHON": str(tmp_path / "python"), **variables}
+    done = subprocess.run(["sh"], input=text, env=environ, capture_output=True, text=True, check=True)
+    assert done.stdout == seen
+    assert (
+        "CUDA_VISIBLE" not in export_plan(small_answer(trainer=plan(devices=4)), "torchrun", "cheapest").text
+    )
+
+
 CLUSTER = {
     "by hand": {"NODE_RANK": "1", "MASTER_ADDR": "10.0.0.7"},
     "slurm": {"SLURM_NODEID": "1", "SLURM_JOB_NODELIST": "gpu[1-2]"},

@@ -173,6 +173,8 @@ def test_fabrics_batch_follows_the_devices_where_it_names_none(devices: str, sca
     set_up, backward = FABRIC
     one = trace(LOOP.format(set_up=set_up.format(devices=devices), backward=backward))
     assert one.batch.scales == scales
+    if scales == "per_device":  # its wrapper of a DataLoader shares the batches
+        assert launch_on(one, 8).plan.optimizer_steps == 6 * math.ceil(math.ceil(ROWS / SIZE) / 8)
 
 
 def test_a_loop_that_nothing_shares_has_no_launcher() -> None:
