@@ -301,7 +301,11 @@ class _LoopBeforeLaunch(ScriptLoop):
         shares = self.prepared or not kinds.isdisjoint(
             {"DistributedDataParallel", "FullyShardedDataParallel"}
         )
-        return "per_device" if shares else None
+        if not shares:
+            return None
+        quotients = getattr(torch.distributed.init_process_group, "quotients", ())
+        divides = getattr(getattr(self._loader, "batch_sampler", None), "batch_size", None) in quotients
+        return "global" if divides else "per_device"
 
     def _count_processes(self) -> int:
         asked, group = self._launch.devices, torch.distributed.init_process_group

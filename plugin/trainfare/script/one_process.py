@@ -15,9 +15,10 @@ import torch
 
 from trainfare.job import RANK_OF_ONE
 from trainfare.job.fit_call import Recorder
-from trainfare.job.loop import do_nothing
 from trainfare.job.untrained import answer_input
 from trainfare.job.user_code import is_users_file, replace_attribute
+from trainfare.script.device_count import count_for_users
+from trainfare.script.no_gpu import skip, stay_on_cpu
 
 
 @contextlib.contextmanager
@@ -35,12 +36,19 @@ def run_as_one_process(recorder: Recorder) -> Generator[None, None, None]:
 
         if not recorder.only_fit:
             replace(builtins, "input", answer_input(partial(recorder.skip, "input()")))
-        replace(torch.distributed, "init_process_group", _OneProcessGroup())
-        if not torch.cuda.is_available():
-            replace(torch.cuda, "set_device", do_nothing)
+        has_gpu = torch.cuda.is_available()
+        group = _OneProcessGroup(None if has_gpu else stack)
+        replace(torch.distributed, "init_process_group", group)
+        for home, name in ((torch.cuda, "device_count"), (torch.distributed, "get_world_size")):
+            if name != "device_count" or not has_gpu:
+                replace(home, name, count_for_users(getattr(home, name), group.quotients))
+        if not has_gpu:
+            replace(torch.cuda, "set_device", skip(torch.cuda.set_device))
             accelerator: Any = getattr(torch, "accelerator", None)  # since torch 2.6
             if accelerator is not None:
                 replace(accelerator, "current_accelerator", _choose_cpu(accelerator.current_accelerator))
+                if hasattr(accelerator, "set_device_index"):
+                    replace(accelerator, "set_device_index", skip(accelerator.set_device_index))
         stack.enter_context(_environment())
         yield
 
@@ -59,12 +67,25 @@ def _choose_cpu(original: Callable[..., Any]) -> Callable[..., Any]:
 
 
 class _OneProcessGroup:
-    """Makes the process group of one process, in memory, whatever backend and `world_size` were asked for."""
+    """
+    Makes the process group of one process, in memory, whatever backend and `world_size` were asked for.
+
+    Args:
+        on_cpu: until it is closed, what the script moves to a GPU stays on the CPU; None: there is a GPU.
+    """
 
     world_size: object = None
 
+    def __init__(self, on_cpu: contextlib.ExitStack | None) -> None:
+        self._on_cpu = on_cpu
+        self.quotients: list[float] = []
+        """What the script has divided by a number of devices or processes, such as a batch."""
+
     def __call__(self, *args: object, **given: object) -> None:
         """Do what `init_process_group` does."""
+        if self._on_cpu is not None:
+            stay_on_cpu(self._on_cpu)
+            self._on_cpu = None  # once
         self.world_size = given.get("world_size", args[3] if len(args) > 3 else None)
         loose: Any = torch.distributed
         if not loose.is_initialized():

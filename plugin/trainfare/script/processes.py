@@ -28,6 +28,7 @@ from trainfare.job import place_of_caller
 from trainfare.job.loop import do_nothing
 from trainfare.job.on_import import on_import
 from trainfare.job.user_code import is_users_file, replace_attribute
+from trainfare.script.device_count import DeviceCount
 
 _WAKES: Final[Any] = signal.SIGRTMIN + 7 if hasattr(signal, "SIGRTMIN") else getattr(signal, "SIGUSR2", None)
 """The signal of a process that would train; None on Windows. Chosen: a real-time one, which libraries leave free."""
@@ -221,5 +222,11 @@ def _is_users(function: Any) -> bool:
 
 def _count_one(args: tuple[Any, ...]) -> tuple[Any, ...]:
     """Return the arguments with the first 0 as 1: the number of GPUs, of which there are none here."""
-    place = next((index for index, value in enumerate(args) if type(value) is int and not value), None)
-    return args if place is None else (*args[:place], 1, *args[place + 1 :])
+    place = next(
+        (index for index, value in enumerate(args) if type(value) in (int, DeviceCount) and not value), None
+    )
+    if place is None:
+        return args
+    none = args[place]
+    one = DeviceCount.of(1, none.quotients) if isinstance(none, DeviceCount) else 1
+    return (*args[:place], one, *args[place + 1 :])

@@ -1,0 +1,61 @@
+"""Numbers of devices and processes that a script asks for, and what it divides by them."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from trainfare.job.user_code import is_users_file
+
+
+class DeviceCount(int):
+    """
+    A number of devices or processes, which a script may divide by.
+
+    Equal to what it was made of; where that is 0, a quotient is that of one device.
+    """
+
+    quotients: list[float]
+    """What was divided by it, shared with whoever asks."""
+
+    @classmethod
+    def of(cls, count: int, quotients: list[float]) -> DeviceCount:
+        """Return a count that adds to `quotients`."""
+        made = cls(count)
+        made.quotients = quotients
+        return made
+
+    def _divide(self, dividend: int, by: Callable[[int, int], float]) -> float:
+        quotient = by(dividend, int(self) or 1)
+        self.quotients.append(quotient)
+        return quotient
+
+    def __rtruediv__(self, dividend: int) -> float:
+        """Divide by the devices."""
+        return self._divide(dividend, lambda a, b: a / b)
+
+    def __rfloordiv__(self, dividend: int) -> int:
+        """Divide by the devices."""
+        return int(self._divide(dividend, lambda a, b: a // b))
+
+    def __rmod__(self, dividend: int) -> int:
+        """Return the device of a rank."""
+        return dividend % (int(self) or 1)
+
+
+def count_for_users(original: Callable[..., int], quotients: list[float]) -> Callable[..., int]:
+    """Return a function that gives the user's own files a `DeviceCount`, and others what `original` gives."""
+
+    @functools.wraps(original)
+    def count(*args: Any, **kwargs: Any) -> int:
+        found, caller = original(*args, **kwargs), inspect.currentframe()
+        of_user = (
+            caller is not None
+            and caller.f_back is not None
+            and is_users_file(caller.f_back.f_code.co_filename)
+        )
+        return DeviceCount.of(found, quotients) if of_user else found
+
+    return count
