@@ -180,11 +180,10 @@ def launch_on(profile: JobProfile, devices: int, nodes: int = 1) -> JobProfile:
     if world == profile.parallel.world_size:
         return profile
     if profile.batch.scales != "per_device":
-        said = (
-            "the script itself says its devices"
-            if profile.batch.scales == "fixed"
-            else "nothing shares its batch"
-        )
+        said = {
+            "fixed": "the script itself says its devices",
+            "global": "the script divides its batch by their number",
+        }.get(profile.batch.scales or "", "nothing shares its batch")
         raise InputError(
             f"--launched {devices}: {said}, so a launcher's number changes nothing: leave it out"
         )

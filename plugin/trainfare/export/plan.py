@@ -62,9 +62,9 @@ class PlanToExport:
 
     def list_visible(self, machines: Sequence[Option] = ()) -> dict[str, str]:
         """
-        Return the variable that hides the accelerators a plan leaves unused, where a machine has some; else nothing.
+        Return the variable that hides the GPUs a plan leaves unused; nothing where it uses all of them.
 
-        A script that asks for all it sees, as with `devices="auto"`, would else ask for more than the plan starts.
+        Without it a script that takes every visible GPU, as `devices="auto"` does, expects more processes than start.
 
         Args:
             machines: that a file names; empty: the plan's own.

@@ -36,7 +36,7 @@ def export_torchrun(plan: PlanToExport) -> ExportedFiles:
         plan, "${NODE_RANK:-${SLURM_NODEID:?set NODE_RANK to this machine, from 0}}", "$MASTER_ADDR"
     )
     lines = ["set -eu", f"export {PREDICTION_VARIABLE}={shlex.quote(plan.prediction)}"]
-    # What a scheduler, or who shares a machine, has set stays.
+    # Keep a value that a scheduler such as Slurm, or the user, has set.
     lines += [f'export {name}="${{{name}:-{value}}}"' for name, value in plan.list_visible().items()]
     if plan.option.nodes > 1:
         lines += [

@@ -12,17 +12,17 @@ from trainfare.job.user_code import is_users_file
 
 class DeviceCount(int):
     """
-    A number of devices or processes, which a script may divide by.
+    A number of devices or processes that records what a script divides by it.
 
-    Equal to what it was made of; where that is 0, a quotient is that of one device.
+    It equals the plain number. Dividing by 0 devices gives the result for one device.
     """
 
     quotients: list[float]
-    """What was divided by it, shared with whoever asks."""
+    """Results of the script's divisions by it, in a list that its maker reads."""
 
     @classmethod
     def of(cls, count: int, quotients: list[float]) -> DeviceCount:
-        """Return a count that adds to `quotients`."""
+        """Return a count that records its quotients in a list."""
         made = cls(count)
         made.quotients = quotients
         return made

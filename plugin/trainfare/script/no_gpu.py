@@ -1,4 +1,4 @@
-"""What stands for the GPUs of a script whose processes have one each, where this machine has none: its CPU."""
+"""Keeps on the CPU what a distributed script moves to GPUs, on a machine that has none."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _CPU: Final = torch.device("cpu")
 
 def stay_on_cpu(stack: ExitStack) -> None:
     """
-    Let moves to a GPU stay on the CPU until the stack is closed.
+    Ignore moves to a GPU until the stack is closed.
 
-    For scripts that have made a process group: each of their processes takes the GPU of its rank without a question.
-    Tensors that are made on a GPU, as by `torch.zeros(8, device=rank)`, stay an error.
+    For scripts that have made a process group: their processes take the GPU of their rank without checking for one.
+    Creating a tensor on a GPU, as `torch.zeros(8, device=rank)` does, still raises an error.
     """
 
     def replace(home: Any, name: str, value: object) -> None:
@@ -39,10 +39,10 @@ def skip(original: Callable[..., object]) -> Callable[..., None]:
     """Return a function that does nothing, one for each name: torch's compiler knows functions by their identity."""
 
     @functools.wraps(original)
-    def skipped(*args: object, **kwargs: object) -> None:
+    def ignore(*args: object, **kwargs: object) -> None:
         del args, kwargs
 
-    return skipped
+    return ignore
 
 
 def _stay(moved: Any, *args: Any, **kwargs: Any) -> Any:

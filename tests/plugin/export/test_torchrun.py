@@ -117,10 +117,10 @@ def test_the_script_is_posix(nodes: int, tmp_path: Path, monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize(("variables", "seen"), [({}, "0,1"), ({"CUDA_VISIBLE_DEVICES": "4,5"}, "4,5")])
-def test_unused_devices_are_hidden_but_from_who_has_chosen_some(
+def test_unused_gpus_are_hidden_unless_the_user_has_chosen_some(
     variables: dict[str, str], seen: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As Slurm does, or whoever shares a machine; a plan that uses all hides none."""
+    """A value set by Slurm or by the user is kept; a plan that uses every GPU hides none."""
     monkeypatch.chdir(tmp_path)
     Path("python").write_text('#!/bin/sh\nprintf "%s" "$CUDA_VISIBLE_DEVICES"\n')
     Path("python").chmod(0o755)

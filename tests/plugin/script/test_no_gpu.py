@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timezone
 from pathlib import Path
 
 import pytest
 import torch
 
 from builders.scripts import load_script
+from trainfare import recommend
 from trainfare.fake_step import trace_job
+from trainfare_core.batch_scaling import launch_on
+from trainfare_core.errors import InputError
 from trainfare_core.job_profile import BatchScale, JobProfile
 
 HEAD = """
@@ -130,3 +134,19 @@ def test_a_loop_of_a_tutorial_is_traced(form: str, samples: int, steps: int, sca
     if not torch.cuda.device_count():
         with pytest.raises(ZeroDivisionError):
             256 // torch.cuda.device_count()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_a_batch_that_is_divided_by_the_devices_is_the_same_on_more_of_them() -> None:
+    profile = trace(FORMS["spawned, a batch divided by the GPUs"])
+    answer = recommend(
+        profile,
+        services="gce",
+        instance_types="g2-standard-24",
+        now=datetime(2026, 11, 30, tzinfo=timezone.utc),
+    )
+    best = answer.best("cheapest")
+    assert best is not None
+    assert (best.global_batch_size, best.optimizer_steps) == (256, 720)
+    with pytest.raises(InputError, match="--launched 8: the script divides its batch by their number"):
+        launch_on(profile, 8)
