@@ -235,13 +235,15 @@ def why_not(job: Job, request: Request, choice: PriceChoice, machine: str) -> Ex
     Raises:
         UnknownNameError: the prices do not have the machine.
     """
+    from trainfare_core.ledger.noise_scale import with_noise_scale
     from trainfare_core.ranking.alternatives.why_not import why_not as explain
 
     loaded, constraints, warnings = load_requested_prices(request.constraints, choice)
     profile = profile_of(job)
     writer = load_plan_writer(profile.source.loop)
     request = replace(request, constraints=constraints, as_of=loaded.as_of, writer=writer)
-    return Explained(explain(profile, loaded.book, request, machine), warnings)
+    noted = with_noise_scale(profile, request.earlier_runs)
+    return Explained(explain(noted, loaded.book, request, machine), warnings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,6 +277,7 @@ def rank_job(
         compare: an assumption says what other implementations of the model would cost.
         ledger: whose runs correct the steps, in place of those of the request.
     """
+    from trainfare_core.ledger.noise_scale import with_noise_scale
     from trainfare_core.ranking.cost_outlook import with_outlook
     from trainfare_core.ranking.rank import rank
     from trainfare_core.variants import compare_implementations, why_no_precision
@@ -291,6 +294,7 @@ def rank_job(
         from trainfare.ledger.earlier_runs import read_earlier_runs
 
         request = replace(request, earlier_runs=read_earlier_runs(profile, ledger))
+    profile = with_noise_scale(profile, request.earlier_runs)
     if constraints.any_precision and (missing := why_no_precision(profile)):
         warnings = (*warnings, missing)
     compared = ""

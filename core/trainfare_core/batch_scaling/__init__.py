@@ -7,6 +7,7 @@ from trainfare_core.batch_scaling.critical_batch import (
     SamplesRatio,
 )
 from trainfare_core.batch_scaling.job_batch import find_critical_batch
+from trainfare_core.batch_scaling.noise_scale import LEAST_READINGS, estimate_noise_scale
 from trainfare_core.batch_scaling.not_predicted import (
     NotPredicted,
     explain_not_predicted,
@@ -28,6 +29,7 @@ from trainfare_core.batch_scaling.sources import (
 )
 
 __all__ = [
+    "LEAST_READINGS",
     "MOST_TIMES",
     "BatchPrior",
     "CriticalBatch",
@@ -38,6 +40,7 @@ __all__ = [
     "ScaledRun",
     "choose_critical_batch",
     "describe_source",
+    "estimate_noise_scale",
     "explain_not_predicted",
     "find_critical_batch",
     "find_not_predicted",

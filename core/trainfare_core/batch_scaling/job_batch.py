@@ -14,6 +14,8 @@ def find_critical_batch(
     """
     Return the critical batch of a job, or why none is predicted; None where its batch is not known.
 
+    A measured noise scale shows that a loss of no known name is a mean over samples.
+
     Whether a decoder begins from scratch is not known from its profile, so the law of its tokens is not used.
 
     Args:
@@ -24,13 +26,17 @@ def find_critical_batch(
         InputError: what is stated is no critical batch.
     """
     given = None if stated is None else parse_critical_batch(stated)
+    noise = profile.batch.noise_scale_samples
     batch, steps = profile.global_samples_per_step, profile.plan.optimizer_steps
     if not batch:
         return None
     losses = [group.name for group in profile.operations if group.kind == "loss"]
     why = find_not_predicted([profile.name, *losses])
-    if why is not None and given is None:
+    if why is not None and given is None and (noise is None or why != "unknown_loss"):
         return why
     return choose_critical_batch(
-        base_batch=batch, run_samples=float(batch * steps) if steps else None, stated=given
+        base_batch=batch,
+        run_samples=float(batch * steps) if steps else None,
+        stated=given,
+        noise_scale_samples=noise,
     )

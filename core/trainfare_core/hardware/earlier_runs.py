@@ -1,4 +1,4 @@
-"""What a ledger says of a job before it is predicted, as answers state it: `EarlierRuns` and `DeviceFigures`."""
+"""What a ledger says of a job before it is predicted, as answers state it: runs, figures of devices, noise."""
 
 from __future__ import annotations
 
@@ -51,7 +51,14 @@ class DeviceFigures(Record):
         return f"by figures measured on this device on {self.measured_on}; `--no-ledger` without"
 
 
-Evidence: TypeAlias = EarlierRuns | DeviceFigures
+class MeasuredNoise(Record):
+    """The noise scale of an earlier run of the job: `ledger.noise_scale`."""
+
+    run: str = Field(description="its id in the ledger")
+    samples: Finite
+
+
+Evidence: TypeAlias = EarlierRuns | DeviceFigures | MeasuredNoise
 
 
 def find_earlier_runs(evidence: Iterable[Evidence], silicon: str) -> EarlierRuns | None:

@@ -6,7 +6,7 @@ from typing import Annotated, Final, Literal, TypeAlias
 
 from pydantic import Field, model_validator
 
-from trainfare_core.documents import Count, Flops, Record
+from trainfare_core.documents import Count, Flops, Record, leave_out_empty
 from trainfare_core.job_profile.fields import Bytes, Seconds, Text
 
 UPPER_BOUND: Final = " may end it earlier: an upper bound"
@@ -60,6 +60,12 @@ class BatchFacts(Record):
         "(per_device), the script names its devices (fixed), all together have as many as before (global); None: not "
         "known",
     )
+    noise_scale_samples: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = Field(
+        default=None,
+        description="simple noise scale of the gradients, as FareMeter(noise_scale=True) measured it; None: not "
+        "measured, and then it is left out",
+    )
+    _leave_out_noise_scale = leave_out_empty("noise_scale_samples")
 
     @property
     def normalises(self) -> bool:

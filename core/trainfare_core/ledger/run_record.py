@@ -225,6 +225,9 @@ class RunRecord(Document):
     interruptions: Count | None = Field(default=None, description="0: the run is not a resumed one")
     parts: TimeParts = TimeParts()
     process: RunProcess = RunProcess()
+    noise_scale_samples: Finite | None = Field(
+        default=None, description="simple noise scale of the gradients; None: not measured"
+    )
     folder: Text = Field(default="", description="of the run's status file; empty: not known")
     cloud_job: CloudJob | None = Field(default=None, description="None: not asked, or not found")
 

@@ -13,6 +13,7 @@ from trainfare.ledger.store import name_folder, read_records
 from trainfare_core.errors import InputError
 from trainfare_core.ledger.correction import choose_earlier_runs
 from trainfare_core.ledger.device_figures import DeviceMeasurement, choose_figures
+from trainfare_core.ledger.noise_scale import choose_noise_scale
 from trainfare_core.ledger.run_record import identify_job, keep_last_sessions
 from trainfare_providers.disk.files import make_folder, read_input, write_text
 
@@ -52,8 +53,10 @@ def read_earlier_runs(
     place = find_ledger() if named is None else find_named_ledger(named)
     if place is None:
         return ()
-    runs = choose_earlier_runs(profile, _read_newest(place))
-    return (*runs, *choose_figures(profile, _read_devices(place.folder), runs))
+    records = _read_newest(place)
+    runs = choose_earlier_runs(profile, records)
+    figures = choose_figures(profile, _read_devices(place.folder), runs)
+    return (*runs, *figures, *choose_noise_scale(profile, records))
 
 
 def keep_measurement(measured: DeviceMeasurement, folder: Path) -> Path:

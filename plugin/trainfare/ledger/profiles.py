@@ -35,7 +35,8 @@ def add_profile(record: RunRecord, profile: JobProfile, *, predict: bool = True)
         profile: of its traced step.
         predict: predict it, which imports polars.
     """
-    record = record.model_copy(update={"job_fingerprint": identify_job(profile), "kind": name_kind(profile)})
+    job = {"job_fingerprint": identify_job(profile), "kind": name_kind(profile)}
+    record = record.model_copy(update={**job, "noise_scale_samples": profile.batch.noise_scale_samples})
     if record.prediction.made == "after" or not predict:
         return record
     predicted = _predict_again(profile)

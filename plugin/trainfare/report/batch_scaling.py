@@ -10,7 +10,7 @@ from trainfare_core.recommendation import Option, Recommendation
 
 _SOURCES = {
     "stated": "by the critical batch that you state",
-    "noise_scale": "by the noise scale that FareMeter measured",
+    "noise_scale": "by FareMeter's noise scale {:,.0f} samples, a factor of 4 either way",
     "token_law": "from published workloads and a law of tokens, none measured here",
     "prior": "from published workloads, none measured here",
 }
@@ -62,7 +62,8 @@ def _describe_quality(recommendation: Recommendation, option: Option) -> str:
     high_usd = None if ratio.high is None else option.run_usd.mid * share * ratio.high
     cost = f"at least {usd(low_usd)}" if high_usd is None else f"{usd(low_usd)} to {usd(high_usd)}"
     narrow = "" if critical.source == "stated" else "; --critical-batch narrows it"
-    return f"{times}, {cost} ({_SOURCES[critical.source]}{narrow})"
+    source = _SOURCES[critical.source].format(critical.samples.mid if critical.samples else 0)
+    return f"{times}, {cost} ({source}{narrow})"
 
 
 def _write_ratio(low: float, high: float | None) -> str:

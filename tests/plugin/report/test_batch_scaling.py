@@ -90,7 +90,10 @@ def test_a_batch_beyond_what_was_published_has_a_lower_end_alone() -> None:
     ("source", "said"),
     [
         ("stated", "(by the critical batch that you state)"),
-        ("noise_scale", "(by the noise scale that FareMeter measured; --critical-batch narrows it)"),
+        (
+            "noise_scale",
+            "(by FareMeter's noise scale 3,000 samples, a factor of 4 either way; --critical-batch narrows it)",
+        ),
         (None, "is not predicted: a contrastive loss: --critical-batch says it."),
     ],
 )
