@@ -62,6 +62,7 @@ def while_training_elsewhere(model: nn.Module, optimizer: Optimizer) -> tuple[ob
         HuggingFaceMeter(warmup_steps=3, providers=["aws"], log_metrics=False),
         HuggingFaceMeter(pilot="lora"),  # type: ignore[call-arg]
         FareMeter.loop(model, optimizer, total_steps=100, on_budget="checkpoint_and_stop", budget_usd=9.0),
+        FareMeter.loop(model, optimizer, noise_scale=True),
         FareMeter.loop(model, optimizer, log_metrics=True),  # type: ignore[call-arg]
         FareMeter(measure_steps="10"),  # type: ignore[arg-type]
     )

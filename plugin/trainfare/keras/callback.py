@@ -97,7 +97,7 @@ class FareMeter(GuardedMeter, keras.callbacks.Callback):  # type: ignore[misc]
     and what other callbacks do at the end of an epoch, are no part of a step.
 
     Args:
-        settings: those of `trainfare.FareMeter`, but for `pilot`, `log_metrics` and `on_budget`.
+        settings: those of `trainfare.FareMeter`, but for `pilot`, `log_metrics`, `on_budget`, `noise_scale`.
 
     Raises:
         InputError: an argument that cannot be used; the message names it.

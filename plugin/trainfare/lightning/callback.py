@@ -92,6 +92,8 @@ class FareMeter(GuardedMeter, LoopFareMeter, LightningCallback):
         price_lock: a `trainfare.lock` to take all prices from.
         own_prices: a TOML file of your discounts and rates; default is the one that TRAINFARE_OWN_PRICES names.
         quota: a TOML file of what your accounts may rent; `trainfare prices quotas` writes one.
+        noise_scale: read two norms of the gradients every 20th step, for the noise scale: the batch beyond which more
+            devices need clearly more samples. It needs accumulation or DDP.
         pilot: record the learning curve into `trainfare-curve.json` for `trainfare strategy --pilot`, as a run of
             this strategy: scratch, full_finetune, lora, qlora, linear_probe, or auto to infer it from the module.
 

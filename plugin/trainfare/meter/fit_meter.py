@@ -222,7 +222,7 @@ class FitMeter:
 
     def batch_start(self, batch: Any) -> None:
         """Start the trace if this batch is to be traced."""
-        if self._run is not None and self._run.watches_batches:
+        if self._run is not None and (self._run.watches_batches or self._run.noise is not None):
             with torch_private.without_torch_functions():  # a user's class counts or refuses calls
                 self._run.batch_start(batch)
 
@@ -466,10 +466,11 @@ class FitMeter:
             write_curve(run, recorder, ended_early=bool(notes))
         if run is None or run.window.times is None:
             self.services.say(f"trainfare: {self._explain_no_times(run)}")
+        if run is not None and run.noise is not None:
+            self.services.say(f"trainfare: {run.measure_noise()[1]}")
         if run is not None and run.progress.steps > 0 and self.settings.trace:
             notes = (*notes, *self._window_notes(run), *filter(None, [self._of_plan]))
-            failed = not isinstance(error, KeyboardInterrupt | None)
-            self._report(run, notes, failed=failed)
+            self._report(run, notes, failed=not isinstance(error, KeyboardInterrupt | None))
 
     def _report(self, run: MeteredRun, notes: tuple[str, ...], *, failed: bool) -> None:
         report_run(run, self._log, notes, self._ledger, failed=failed)

@@ -47,6 +47,10 @@ def build_measured_profile(run: MeteredRun, step: StepFacts, notes: Sequence[str
             f"the batch that was traced is the incomplete last one of an epoch: FLOPs and samples are of batches of "
             f"{smaller} samples, where others have {sizes.micro_batch_size}: no whole one ended in a step in time"
         )
+    noise_scale = None
+    if run.noise is not None:
+        noise_scale, noise_note = run.measure_noise()
+        every_note.append(noise_note)
     if facts.replicas is None:
         every_note.append(
             f"the samples of a step are not known: the strategy {facts.parallel.strategy} does not say over how many "
@@ -76,6 +80,7 @@ def build_measured_profile(run: MeteredRun, step: StepFacts, notes: Sequence[str
             batch_norm=bool(norms.of_device),
             synchronized_norms=norms.synchronized_norms,
             variation=join_variations(None if work is None else work.variation, step.variation),
+            noise_scale_samples=noise_scale,
             scales=run.loop.complete_length(progress.length).scales,
         ),
         parallel=facts.parallel.model_copy(

@@ -14,6 +14,7 @@ from typing import Any
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from trainfare.job.loop import Loop
+from trainfare.meter.noise_scale import NoiseReader
 from trainfare.meter.progress import RunProgress
 from trainfare.meter.services import MeterServices
 from trainfare.meter.settings import MeterSettings
@@ -65,6 +66,11 @@ class MeteredRun:
         self._sees_batch = False
         self._traces = False
         """The next batches are for a trace."""
+        self.noise: NoiseReader | None = None
+        """Reads the norms of gradients after the window."""
+        if settings.noise_scale:
+            facts, length = self.progress.facts, self.progress.length
+            self.noise = NoiseReader(loop, facts, length, services.noise_every_steps)
         self._on_fault = on_fault
         self._unwatch: Callable[[], None] | None = None
         self._unhook: Callable[[], None] | None = None
@@ -101,6 +107,8 @@ class MeteredRun:
         finally:
             if left_later:  # a call of its own would be one more in each step
                 leave_rest()
+            if self.noise is not None:
+                self.noise.drop()
             self._forget_updates()
             self.detach()
 
@@ -110,7 +118,13 @@ class MeteredRun:
         self.leave()
 
     def batch_start(self, batch: Any) -> None:
-        """Look at the batch's size, and start the trace if this batch is to be traced."""
+        """Look at the batch's size, start the trace if this batch is to be traced, else read its gradients' norms."""
+        if self.watches_batches:
+            self._watch_batch(batch)
+        if self.noise is not None and self.done:
+            self.noise.batch_start(batch, is_traced=self.traced.probe.running)
+
+    def _watch_batch(self, batch: Any) -> None:
         if left_later:  # a call of its own would be one more in each step
             leave_rest()
         if self._new_epoch:
@@ -213,6 +227,8 @@ class MeteredRun:
 
     def later_batch_end(self) -> None:
         """Count one batch after the window: the kinds of manual optimization, and a step that was traced late."""
+        if self.noise is not None:
+            self.noise.batch_end()
         if self.progress.length.automatic:
             if self.traced.traces_later:
                 self.traced.end_later(())
@@ -241,6 +257,12 @@ class MeteredRun:
             self.close_window()
             return True
         return False
+
+    def measure_noise(self) -> tuple[float | None, str]:
+        """Return the noise scale in samples, and a sentence on it; waits for the device."""
+        if self.noise is None:
+            return None, "no noise scale: FareMeter(noise_scale=True) measures it"
+        return self.noise.measure(self.progress.sizes().micro_batch_size)
 
     def close_window(self) -> None:
         """Compute the times of the steps recorded so far; waits for the device at most once."""

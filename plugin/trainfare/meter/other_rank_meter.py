@@ -18,7 +18,7 @@ class OtherRankMeter(FitMeter):
 
     def start(self, loop: Loop) -> None:
         """Start to measure, without a trace."""
-        settings = self.settings.model_copy(update={"trace": False})
+        settings = self.settings.model_copy(update={"trace": False, "noise_scale": False})
         self._run = MeteredRun(loop, settings, self.services, self._on_fault)
         self._run.attach()
         self._watch_budget(loop)

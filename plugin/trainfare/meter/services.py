@@ -158,6 +158,7 @@ class MeterServices:
         utc_now: the time of a record.
         update_every_s: how often progress bar and status file are renewed. A chosen value: a reader sees a change soon,
             and the disk of the run, which may be a network's, gets few files.
+        noise_every_steps: optimizer steps from one reading of the gradients' norms to the next.
         price_lookup_limit_s: time-out of `usd_per_hour` and `check_prices` together, which delay the first step.
         pricing_limit_s: CPU time after which `recommend`, which delays the end of the run, is given up; a ranking
             that does nothing for as long is given up as well. Both are chosen values: together they bound the delay
@@ -184,6 +185,7 @@ class MeterServices:
     write_run: Callable[[RunRecord, Path], Path] = write_run
     utc_now: Callable[[], datetime] = _utc_now
     update_every_s: float = 5.0
+    noise_every_steps: int = 20
     price_lookup_limit_s: float = 10.0
     pricing_limit_s: float = 20.0
     rank_times_limit_s: float = 1.0

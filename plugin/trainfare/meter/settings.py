@@ -84,6 +84,7 @@ class MeterSettings(BaseModel):
     price_lock: _Path | None = Field(None, description=_FILE)
     own_prices: _Path | None = Field(None, description=_FILE)
     quota: _Path | None = Field(None, description=_FILE)
+    noise_scale: bool = Field(False, description=_SWITCH)
     pilot: _Pilot | None = Field(None, description=f"be one of auto, {', '.join(METHOD_NAMES)}, or None")
 
     @classmethod
@@ -154,9 +155,10 @@ class FitKeywords(TypedDict, total=False):
 
 
 class LoopKeywords(FitKeywords, total=False):
-    """Also of `FareMeter.loop`: the checkpoint before the end, which a fit of Keras has not."""
+    """Also of `FareMeter.loop`: what a fit of Keras has not, a checkpoint before the end, and gradients to read."""
 
     on_budget: str
+    noise_scale: bool
 
 
 class TrainKeywords(LoopKeywords, total=False):

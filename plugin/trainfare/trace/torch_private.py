@@ -116,6 +116,11 @@ def graph_task() -> int:
     return int(_C._current_graph_task_id())
 
 
+def call_after_backward(call: Callable[[], None]) -> None:
+    """Call a function where the running backward pass has ended, after what was asked for so before."""
+    _torch.autograd.Variable._execution_engine.queue_callback(call)
+
+
 def current_node() -> Any | None:
     """Return the autograd node whose backward runs on this thread."""
     return _C._current_autograd_node()

@@ -264,7 +264,12 @@ def test_a_compiled_step_is_timed_and_not_traced(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "given", [{"pilot": "auto"}, {"on_budget": "checkpoint_and_stop", "budget_usd": 1.0, "usd_per_hour": 1.0}]
+    "given",
+    [
+        {"pilot": "auto"},
+        {"noise_scale": True},
+        {"on_budget": "checkpoint_and_stop", "budget_usd": 1.0, "usd_per_hour": 1.0},
+    ],
 )
 def test_an_argument_that_cannot_be_used_is_named(given: dict[str, Any]) -> None:
     """Among them a stop at the budget: this meter saves no checkpoint of a fit, and would not end it."""

@@ -126,7 +126,7 @@ def test_every_argument_is_typed_documented_and_has_a_default() -> None:
         ("trainfare.lightning", MeterKeywords, set[str]()),
         ("trainfare.huggingface", TrainKeywords, {"pilot"}),
         ("trainfare.plain_loop", LoopKeywords, {"pilot", "log_metrics"}),
-        ("trainfare.keras", FitKeywords, {"pilot", "log_metrics", "on_budget"}),
+        ("trainfare.keras", FitKeywords, {"pilot", "log_metrics", "on_budget", "noise_scale"}),
     ],
 )
 def test_each_meter_names_and_types_the_settings_that_it_takes(
