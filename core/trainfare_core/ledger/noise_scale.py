@@ -6,22 +6,24 @@ from collections.abc import Iterable
 
 from trainfare_core.hardware.earlier_runs import Evidence, MeasuredNoise
 from trainfare_core.job_profile import JobProfile
-from trainfare_core.ledger.run_record import RunRecord, identify_job
+from trainfare_core.ledger.run_record import RunRecord, identify_weights
 
 
 def choose_noise_scale(profile: JobProfile, records: Iterable[RunRecord]) -> tuple[MeasuredNoise, ...]:
     """
     Return the noise scale of the newest run of a job that measured one; nothing where none did.
 
+    It is a property of weights, data and optimizer: the step may have another batch, or be traced in another way.
+
     Args:
         profile: the job.
         records: of its project, in any order.
     """
-    measured = [record for record in records if record.noise_scale_samples and record.job_fingerprint]
+    measured = [record for record in records if record.noise_scale_samples and record.noise_scale_of]
     if not measured:  # else the job need not be digested
         return ()
-    job = identify_job(profile)
-    own = [record for record in measured if record.job_fingerprint == job]
+    weights = identify_weights(profile)
+    own = [record for record in measured if record.noise_scale_of == weights]
     newest = max(own, key=lambda record: (record.started_at, record.run_id), default=None)
     return (
         () if newest is None else (MeasuredNoise(run=newest.run_id, samples=newest.noise_scale_samples or 0),)

@@ -31,6 +31,8 @@ _OF_THE_JOB: Final[dict[str, bool | set[str]]] = {
     "optimizer": {"names"},
 }
 """Of a profile, what `identify_job` digests: no name, path, version, length of the run, time or place."""
+_OF_THE_NOISE: Final[dict[str, bool | set[str]]] = {"parameters": True, "optimizer": {"names"}}
+"""The same of `identify_weights`: another batch, precision of the operations or kind of trace is the same noise."""
 _FINGERPRINT_CHARACTERS: Final = 16
 """Chosen: 64 bits tell millions of jobs apart."""
 
@@ -228,6 +230,9 @@ class RunRecord(Document):
     noise_scale_samples: Finite | None = Field(
         default=None, description="simple noise scale of the gradients; None: not measured"
     )
+    noise_scale_of: Annotated[str, Field(pattern=r"^([0-9a-f]{16})?$")] = Field(
+        default="", description="digest of the weights and the optimizer that it is of; empty: not measured"
+    )
     folder: Text = Field(default="", description="of the run's status file; empty: not known")
     cloud_job: CloudJob | None = Field(default=None, description="None: not asked, or not found")
 
@@ -303,7 +308,16 @@ def identify_job(profile: JobProfile) -> str:
     >>> identify_job(profile) == identify_job(profile.model_copy(update={"name": "Other"}))
     True
     """
-    text = profile.model_dump_json(include=_OF_THE_JOB)
+    return _digest(profile, _OF_THE_JOB)
+
+
+def identify_weights(profile: JobProfile) -> str:
+    """Return the fingerprint of what a job trains, and by which optimizer; the same with batches of any size."""
+    return _digest(profile, _OF_THE_NOISE)
+
+
+def _digest(profile: JobProfile, parts: dict[str, bool | set[str]]) -> str:
+    text = profile.model_dump_json(include=parts)
     return hashlib.sha256(text.encode()).hexdigest()[:_FINGERPRINT_CHARACTERS]
 
 

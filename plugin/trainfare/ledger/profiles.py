@@ -19,6 +19,7 @@ from trainfare_core.ledger.run_record import (
     RunSoftware,
     RunWords,
     identify_job,
+    identify_weights,
     name_kind,
 )
 
@@ -36,7 +37,13 @@ def add_profile(record: RunRecord, profile: JobProfile, *, predict: bool = True)
         predict: predict it, which imports polars.
     """
     job = {"job_fingerprint": identify_job(profile), "kind": name_kind(profile)}
-    record = record.model_copy(update={**job, "noise_scale_samples": profile.batch.noise_scale_samples})
+    record = record.model_copy(update=job)
+    if profile.batch.noise_scale_samples is not None:
+        noise = {
+            "noise_scale_samples": profile.batch.noise_scale_samples,
+            "noise_scale_of": identify_weights(profile),
+        }
+        record = record.model_copy(update=noise)
     if record.prediction.made == "after" or not predict:
         return record
     predicted = _predict_again(profile)
