@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from trainfare.report.headline import NamedOption
-from trainfare.report.wording import usd
-from trainfare_core.recommendation import Option, Recommendation
+from trainfare.report.wording import has_other_batch, usd
+from trainfare_core.recommendation import CriticalBatchFacts, Option, QualityRatio, Recommendation
 
 _SOURCES = {
     "stated": "by the critical batch that you state",
@@ -16,20 +16,26 @@ _SOURCES = {
 }
 
 
-def has_other_batch(options: Sequence[Option]) -> bool:
-    """Return whether an option trains with another global batch than the script as it is."""
-    return any(option.global_batch_size is not None and option.batch_ratio != 1 for option in options)
-
-
 def describe_batches(recommendation: Recommendation, named: Sequence[NamedOption]) -> str:
     """Say of the largest global batch that is named what it is, why, and what it costs; "" where all have the job's."""
-    job = recommendation.job
-    if not has_other_batch([option for _, option in named]):
+    options = [option for _, option in named]
+    if not has_other_batch(options):
         return ""
-    option = max((option for _, option in named), key=lambda option: option.global_batch_size or 0)
-    batch, own, steps = option.global_batch_size or 0, job.global_batch_size or 1, option.optimizer_steps
+    others = [option for option in options if option.batch_ratio != 1]
+    return describe_batch(recommendation, max(others, key=lambda option: option.global_batch_size or 0))
+
+
+def describe_batch(recommendation: Recommendation, option: Option) -> str:
+    """Say of an option with another global batch than the script's what it is, why, and what it costs; else ""."""
+    job, batch, steps = recommendation.job, option.global_batch_size, option.optimizer_steps
+    if batch is None or not has_other_batch([option]):
+        return ""
     devices = option.nodes * (option.trainer.devices if option.trainer else round(option.accelerator_count))
-    text = f"Each of {devices} devices has {batch // devices:,} samples: a global batch of {batch:,}, not {own:,}"
+    whose = f"Each of {devices} devices" if devices > 1 else "The one device"
+    text = (
+        f"{whose} has {batch // devices:,} samples: a global batch of {batch:,}, not "
+        f"{job.global_batch_size or 1:,}"
+    )
     if steps is not None and steps == job.optimizer_steps:
         text += (
             f", in the same {steps:,.0f} steps, which see {option.samples_ratio or 1:.3g} times the samples"
@@ -43,28 +49,42 @@ def describe_batches(recommendation: Recommendation, named: Sequence[NamedOption
 
 def _describe_quality(recommendation: Recommendation, option: Option) -> str:
     """Return what the option needs to the quality of the job's own batch; "" where nothing is known of it."""
-    own, ratio, critical = (
-        recommendation.job.global_batch_size,
-        option.quality_ratio,
-        recommendation.critical_batch,
-    )
-    if critical is not None and critical.unknown_because:
+    own, critical = recommendation.job.global_batch_size, recommendation.critical_batch
+    if option.batch_ratio < 1:
+        return "A smaller batch may need fewer samples, which is not counted"
+    if critical is None or own is None:
+        return ""
+    if critical.unknown_because:
         return (
             f"What the larger batch costs in samples is {critical.unknown_because}: --critical-batch says it"
         )
-    if ratio is None or critical is None or critical.source is None or own is None:
+    if option.quality_ratio is None or critical.source is None:
         return ""
-    times = f"To the quality of {own:,} it needs {_write_ratio(ratio.low, ratio.high)} times the samples"
+    times = f"To the quality of {own:,} it needs {_write_ratio(option.quality_ratio)} times the samples"
     if recommendation.constraints.scale == "quality":
         return f"{times}, which are counted here"
-    share = 1 / (option.samples_ratio or 1.0)
-    low_usd = option.run_usd.mid * share * ratio.low
-    high_usd = None if ratio.high is None else option.run_usd.mid * share * ratio.high
-    cost = f"at least {usd(low_usd)}" if high_usd is None else f"{usd(low_usd)} to {usd(high_usd)}"
+    return f"{times}, {_describe_cost(option, option.quality_ratio)} ({_describe_source(critical)})"
+
+
+def _describe_cost(option: Option, ratio: QualityRatio) -> str:
+    """Return the dollars of the samples to the quality; what is paid before the first step stays."""
+    paid, cost = option.run_usd.mid, option.cost_parts
+    once_usd = min(cost.startup_usd + cost.staging_usd + cost.transfer_usd + cost.model_usd, paid)
+
+    def price(times: float) -> str:
+        return usd(once_usd + (paid - once_usd) / (option.samples_ratio or 1.0) * times)
+
+    low = price(ratio.low)
+    return f"at least {low}" if ratio.high is None else f"{low} to {price(ratio.high)}"
+
+
+def _write_ratio(ratio: QualityRatio) -> str:
+    """Return an interval of samples, e.g. "1.03 to 1.7" or "at least 1.2"."""
+    return f"at least {ratio.low:.2g}" if ratio.high is None else f"{ratio.low:.3g} to {ratio.high:.2g}"
+
+
+def _describe_source(critical: CriticalBatchFacts) -> str:
+    """Return where a critical batch that is known comes from, and what narrows it."""
     narrow = "" if critical.source == "stated" else "; --critical-batch narrows it"
-    source = _SOURCES[critical.source].format(critical.samples.mid if critical.samples else 0)
-    return f"{times}, {cost} ({source}{narrow})"
-
-
-def _write_ratio(low: float, high: float | None) -> str:
-    return f"at least {low:.2g}" if high is None else f"{low:.3g} to {high:.2g}"
+    source = _SOURCES[critical.source or "prior"].format(critical.samples.mid if critical.samples else 0)
+    return f"{source}{narrow}"

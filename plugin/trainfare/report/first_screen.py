@@ -12,7 +12,7 @@ from datetime import date
 from typing import Final
 
 from trainfare.loops import format_plan
-from trainfare.report.batch_scaling import describe_batches, has_other_batch
+from trainfare.report.batch_scaling import describe_batches
 from trainfare.report.blocks import Block
 from trainfare.report.cost_driver import describe_cost_driver
 from trainfare.report.facts import basis_note, job_facts
@@ -42,7 +42,9 @@ from trainfare.report.wording import (
     describe_machine_place,
     describe_run,
     hardware_label,
+    has_other_batch,
     machine_label,
+    name_batch,
     place_label,
     plan_changes_text,
     script_lines,
@@ -111,7 +113,7 @@ def _describe_options(
     times = [describe_interval(option.run_hours, "h:auto") for _, option in named]
     widths = [max(map(len, column)) for column in (titles, dollars, times)]
     paragraphs: list[Paragraph] = []
-    named_batches = has_other_batch([option for _, option in named])
+    named_batches = has_other_batch(option for _, option in named)
     runner_up = runner_up_option(recommendation)
     twin = _find_twin(recommendation, named[0][1])
     for index, (_, option) in enumerate(named):
@@ -119,7 +121,7 @@ def _describe_options(
         first = "   ".join(cell.ljust(room) for cell, room in zip(cells, widths, strict=True))
         kept = chance_text(option.probability_within)
         facts = ["a guess"] if option.guess_because else []
-        facts += [f"batch {option.global_batch_size:,}"] if named_batches and option.global_batch_size else []
+        facts += [name_batch(option)] if named_batches and option.global_batch_size else []
         facts += [f"limits kept: {kept}"] if kept else []
         better = compute_chance_better(recommendation, named[0][1], option) if option is runner_up else None
         facts += [f"likely better: {percent(better)}"] if better is not None else []

@@ -11,7 +11,9 @@ from trainfare.report.wording import (
     describe_basis,
     describe_run,
     hardware_label,
+    has_other_batch,
     machine_label,
+    name_batch,
     place_label,
     purchase_label,
 )
@@ -40,10 +42,17 @@ def headline(recommendation: Recommendation, as_of: date) -> str:
     ready = [pick for pick in picked if not pick[1].needs_porting]
     ported = [pick for pick in picked if pick[1].needs_porting]
     shown = [*ready, *ported[:1]] if ready else ported
-    basis = describe_basis(recommendation)
+    basis, named_batches = describe_basis(recommendation), has_other_batch(option for _, option in shown)
     clauses = "; ".join(
-        f"{title}{basis}: {machine_label(option)} ({locate_option(option)}): {describe_run(option)}"
-        f"{', ' if option.rests_on else ''}{option.rests_on}"
+        ", ".join(
+            part
+            for part in (
+                f"{title}{basis}: {machine_label(option)} ({locate_option(option)}): {describe_run(option)}",
+                name_batch(option) if named_batches else "",
+                option.rests_on,
+            )
+            if part
+        )
         for title, option in shown
     )
     price_dates = frozenset(price_date_of(option) for _, option in shown)

@@ -9,6 +9,7 @@ from typing import Final
 
 from trainfare.report.escape import csv_text
 from trainfare.report.price_age import price_age, price_date_of
+from trainfare.report.wording import has_other_batch, name_batch
 from trainfare_core.candidates import sharding_label
 from trainfare_core.recommendation import Interval, Option
 
@@ -35,8 +36,9 @@ class RankingRow:
 
 
 def marks(option: Option, as_of: date) -> tuple[str, ...]:
-    """Return the option's marks in the order they are shown."""
+    """Return the option's marks in the order they are shown, a global batch other than the script's first."""
     shown = (
+        (name_batch(option), has_other_batch([option])),
         ("on front", option.on_front),
         ("spot", option.purchase_option == "spot"),
         ("needs porting", option.needs_porting),
@@ -60,7 +62,16 @@ _CSV_COLUMNS: Final = (
         "nodes",
         "accelerator",
     ),
-    *("accelerator_count", "sharding", "micro_batch_size", "usd_per_hour", "run_usd", "run_hours", "step_s"),
+    *(
+        "accelerator_count",
+        "sharding",
+        "micro_batch_size",
+        "global_batch_size",
+        "usd_per_hour",
+        "run_usd",
+        "run_hours",
+        "step_s",
+    ),
     *("needs_porting", "on_front", "probability_within", "price_observed_on", "price_source"),
 )
 
@@ -88,9 +99,5 @@ def plan_label(option: Option) -> str:
     sharding = "" if option.sharding == "none" else f"{sharding_label(option.sharding)}, "
     batch = "unknown" if option.micro_batch_size is None else str(option.micro_batch_size)
     accumulation = option.accumulate_grad_batches
-    other = option.global_batch_size if option.batch_ratio != 1 else None
-    return (
-        f"{parts}{sharding}micro-batch {batch}"
-        + (f", accumulate {accumulation}" if accumulation > 1 else "")
-        + (f", global batch {other:,}" if other else "")
-    )
+    accumulated = f", accumulate {accumulation}" if accumulation > 1 else ""
+    return f"{parts}{sharding}micro-batch {batch}{accumulated}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Final, get_args
 
 from trainfare_core.clouds import SERVICES, service_label
@@ -232,6 +233,16 @@ def describe_unused_devices(option: Option) -> str:
     if option.trainer is None or option.trainer.devices >= option.accelerator_count:
         return ""
     return f"It uses {option.trainer.devices} of {option.accelerator_count:,g} accelerators of each machine."
+
+
+def has_other_batch(options: Iterable[Option]) -> bool:
+    """Return whether an option trains with another global batch than the script as it is."""
+    return any(option.global_batch_size is not None and option.batch_ratio != 1 for option in options)
+
+
+def name_batch(option: Option) -> str:
+    """Return the global batch of an option, e.g. "batch 1,024"; "" where it is not known."""
+    return "" if option.global_batch_size is None else f"batch {option.global_batch_size:,}"
 
 
 def batch_text(trainer: TrainerArguments) -> str:

@@ -2,54 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import date
-from typing import Any
 
 import pytest
 
+from builders.batches import ONE, TRAINER
+from builders.batches import make_eight as eight
+from builders.batches import make_scaled_answer as answer
 from builders.profiles import profile
-from builders.recommendations import interval, job, option, recommendation
-from builders.reports import render_terminal
-from trainfare.report.rows import plan_label
+from builders.reports import render_html, render_markdown, render_terminal
+from trainfare.report.rows import marks
 from trainfare.report.why import why_text
 from trainfare_core.ranking.alternatives.why_not import WhyNot
 from trainfare_core.recommendation import (
     Constraints,
-    CriticalBatchFacts,
-    Option,
     QualityRatio,
     Recommendation,
-    TrainerArguments,
 )
 
 TODAY = date(2026, 11, 24)
-ONE = option(rank=1, usd=50.0, hours=30.0, global_batch_size=128, optimizer_steps=900_900)
-TRAINER = TrainerArguments(
-    devices=8, num_nodes=1, strategy="ddp", precision="bf16-mixed", accumulate_grad_batches=1, batch_size=128
-)
-
-
-def eight(**overrides: Any) -> Option:
-    """Return the run on eight devices, which is faster and costs $144."""
-    fields = {
-        "rank": 2, "usd": 144.0, "hours": 1.26, "instance_type": "p6-b200.48xlarge", "accelerator_count": 8.0,
-        "trainer": TRAINER, "global_batch_size": 1_024, "batch_ratio": 8.0, "optimizer_steps": 112_680,
-        "samples_ratio": 1.0, "quality_ratio": QualityRatio(low=1.03, mid=1.15, high=1.7), "micro_batch_size": 128,
-    }  # fmt: skip
-    return option(**{**fields, **overrides})
-
-
-def answer(fast: Option, *, source: str | None = "prior", **overrides: Any) -> Recommendation:
-    samples = None if source is None else interval(3_000.0, 1.3)
-    why = "not predicted: a contrastive loss" if source is None else None
-    facts = {
-        "job": job(global_batch_size=128, optimizer_steps=900_900, scales="per_device"),
-        "options": (ONE, fast),
-        "cheapest_rank": 1,
-        "fastest_rank": 2,
-        "critical_batch": CriticalBatchFacts(samples=samples, source=source, unknown_because=why),
-    }
-    return recommendation(**{**facts, **overrides})
 
 
 def show(recommended: Recommendation) -> str:
@@ -57,13 +29,13 @@ def show(recommended: Recommendation) -> str:
 
 
 def test_both_batches_steps_and_what_the_quality_costs_are_said() -> None:
-    """By hand: 1.03 and 1.7 times $144 are $148 and $245."""
+    """By hand: of $144 a fiftieth is start-up, and the rest 1.03 and 1.7 times: $148 and $243."""
     text = show(answer(eight()))
     assert "batch 128 " in text
     assert "batch 1,024 " in text
     assert (
         "Each of 8 devices has 128 samples: a global batch of 1,024, not 128, in 112,680 steps, not 900,900. "
-        "To the quality of 128 it needs 1.03 to 1.7 times the samples, $148 to $245 (from published workloads, none "
+        "To the quality of 128 it needs 1.03 to 1.7 times the samples, $148 to $243 (from published workloads, none "
         "measured here; --critical-batch narrows it)."
     ) in text
 
@@ -78,12 +50,12 @@ def test_the_same_steps_with_more_samples_are_said_and_priced_by_the_samples_nee
     """Eight times the samples were seen where 1.7 times are needed: less than the price."""
     text = show(answer(eight(optimizer_steps=900_900, samples_ratio=8.0)))
     assert "in the same 900,900 steps, which see 8 times the samples" in text
-    assert "1.03 to 1.7 times the samples, $18.54 to $30.60" in text
+    assert "1.03 to 1.7 times the samples, $21.05 to $32.87" in text
 
 
 def test_a_batch_beyond_what_was_published_has_a_lower_end_alone() -> None:
     text = show(answer(eight(quality_ratio=QualityRatio(low=1.2, mid=None, high=None))))
-    assert "it needs at least 1.2 times the samples, at least $173" in text
+    assert "it needs at least 1.2 times the samples, at least $172" in text
 
 
 @pytest.mark.parametrize(
@@ -113,9 +85,45 @@ def test_the_first_screen_keeps_its_lines() -> None:
     assert len(screen.splitlines()) <= 24
 
 
+WHAT_IT_COSTS = (
+    "Each of 8 devices has 128 samples: a global batch of 1,024, not 128, in 112,680 steps, not 900,900. To the "
+    "quality of 128 it needs 1.03 to 1.7 times the samples, $148 to $243 (from published workloads, none measured here"
+)
+
+
+@pytest.mark.parametrize("render", [render_html, render_markdown, render_terminal])
+def test_every_whole_report_names_both_batches_and_what_the_larger_costs(render: Callable[..., str]) -> None:
+    """In the page: beside the headline and in the plan of the option that has it."""
+    text = " ".join(render(answer(eight()), as_of=TODAY).replace("\\", "").split())
+    assert text.count(WHAT_IT_COSTS) == (2 if render is render_html else 1)
+    assert "batch 128" in text
+    assert "batch 1,024" in text
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_a_table_of_any_width_names_the_other_batch_in_its_row(width: int) -> None:
+    table = render_terminal(answer(eight()), as_of=TODAY, width=width).partition("----")[2]
+    rows = table.partition("2 of 412")[0]
+    assert rows.count("batch 1,024") == 1
+    assert rows.replace("micro-batch", "").count("batch") == 1
+
+
+def test_a_page_says_why_nothing_is_predicted() -> None:
+    page = render_html(answer(eight(quality_ratio=None), source=None), as_of=TODAY)
+    assert page.count("What the larger batch costs in samples is not predicted: a contrastive loss") == 2
+
+
+def test_a_smaller_batch_is_no_saving() -> None:
+    small = eight(global_batch_size=64, batch_ratio=0.5, optimizer_steps=1_801_800, quality_ratio=None)
+    one = small.model_copy(update={"trainer": TRAINER.model_copy(update={"devices": 1})})
+    text = show(answer(one))
+    assert "The one device has 64 samples: a global batch of 64, not 128, in 1,801,800 steps" in text
+    assert "A smaller batch may need fewer samples, which is not counted." in text
+
+
 def test_a_row_and_why_name_the_batch() -> None:
-    assert plan_label(eight()) == "micro-batch 128, global batch 1,024"
-    assert plan_label(ONE) == "micro-batch 8"
+    assert marks(eight(), TODAY)[0] == "batch 1,024"
+    assert "batch 128" not in marks(ONE, TODAY)
     why = WhyNot(
         tool_version="0",
         machine="p6",

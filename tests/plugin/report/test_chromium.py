@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from builders.batches import make_eight, make_scaled_answer
 from builders.exports import small_answer
 from builders.profiles import profile
 from builders.recommendations import hostile_recommendation, make_measured_step, no_answer, recommendation
@@ -122,6 +123,7 @@ def _draw_files() -> str:
 
 _PAGES: dict[str, Callable[[], str]] = {
     "files": _draw_files,
+    "batches": lambda: report_ranking(make_scaled_answer(make_eight()), None, TODAY).as_page(),
     **{name: functools.partial(draw, "vision") for name, draw in LEDGER_PAGES.items()},
 }
 """Pages that are not of `write_reports`."""
@@ -143,6 +145,27 @@ def test_pages_of_files_and_of_a_ledger_are_like_the_others(
     page.evaluate(axe.AXE_FILE_PATH.read_text(encoding="utf-8"))
     found = page.evaluate("axe.run().then(results => results.violations)")
     assert [finding["id"] for finding in found if finding["impact"] in ("serious", "critical")] == []
+
+
+@pytest.mark.parametrize("width", [1280, 400])
+def test_the_cost_of_a_larger_batch_is_seen_beside_the_answer_and_in_its_plan(
+    browser: _Browser, width: int
+) -> None:
+    """Both batches in the cards, what the larger one costs below them, and again where its option is opened."""
+    page = _open(browser, "batches", width=width).page
+    cards = page.locator(".answer")
+    assert ["batch 128" in cards.nth(0).inner_text(), "batch 1,024" in cards.nth(1).inner_text()] == [
+        True
+    ] * 2
+    sentence = "To the quality of 128 it needs 1.03 to 1.7 times the samples, $148 to $243"
+    beside = page.locator(".panel", has_text=sentence)
+    box = beside.bounding_box()
+    assert beside.is_visible()
+    assert 0 <= box["x"] < box["x"] + box["width"] <= width
+    _open_plan(page, 2)
+    plan = " ".join(page.locator("#plan").inner_text().split())
+    assert "global batch 1,024" in plan
+    assert sentence in plan
 
 
 def test_a_copied_file_is_the_one_that_export_writes(browser: _Browser) -> None:

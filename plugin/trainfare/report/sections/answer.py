@@ -4,12 +4,20 @@ from __future__ import annotations
 
 from datetime import date
 
+from trainfare.report.batch_scaling import describe_batches
 from trainfare.report.blocks import Block, Card, Cards, Heading, Span, Text, Where
 from trainfare.report.facts import basis_note, constraints_text, job_facts
 from trainfare.report.headline import headline, list_named_options, locate_option, picks
 from trainfare.report.later_years import advise_waiting
 from trainfare.report.rows import STALE, marks
-from trainfare.report.wording import describe_basis, describe_run, interval, machine_label
+from trainfare.report.wording import (
+    describe_basis,
+    describe_run,
+    has_other_batch,
+    interval,
+    machine_label,
+    name_batch,
+)
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.recommendation import Recommendation
 
@@ -28,6 +36,8 @@ def build_answer_section(
     name, facts = recommendation.job.name, ", ".join(job_facts(recommendation.job))
     verdict, sentence = advise_waiting(recommendation)
     note, asked = basis_note(recommendation, profile), constraints_text(recommendation.constraints)
+    named = list_named_options(recommendation)
+    named_batches = has_other_batch(option for _, option in named)
     cards = tuple(
         Card(
             f"{title[:1].upper()}{title[1:]}{describe_basis(recommendation)}",
@@ -35,9 +45,16 @@ def build_answer_section(
             interval(option.run_hours, "h:auto"),
             machine_label(option),
             locate_option(option),
-            tuple(mark for mark in marks(option, as_of) if mark not in {"on front", STALE}),
+            (
+                *((name_batch(option),) if named_batches and option.global_batch_size else ()),
+                *(
+                    mark
+                    for mark in marks(option, as_of)
+                    if mark not in {"on front", STALE, name_batch(option)}
+                ),
+            ),
         )
-        for titles, option in list_named_options(recommendation)
+        for titles, option in named
         for title in (", ".join(titles),)
     )
     # A page has the named options below its title: one line is enough there.
@@ -50,6 +67,8 @@ def build_answer_section(
         blocks.append(Text(_title_page(recommendation), "answer", Where.PAGE))
     if cards:
         blocks.append(Cards(cards))
+    if batches := describe_batches(recommendation, named):
+        blocks.append(Text(batches, "warning"))
     if verdict:
         blocks.append(Text((Span(f"{verdict}.", "strong"), f" {sentence}"), "outlook"))
     if note:
@@ -65,4 +84,5 @@ def _title_page(recommendation: Recommendation) -> str:
     """Return the answer in one line: what it costs and takes, and on what."""
     title, option = picks(recommendation)[0]
     named = f"{title[:1].upper()}{title[1:]}{describe_basis(recommendation)}"
-    return f"{named}: {describe_run(option)} on {machine_label(option)}"
+    batch = f", {name_batch(option)}" if has_other_batch([option]) else ""
+    return f"{named}: {describe_run(option)} on {machine_label(option)}{batch}"

@@ -7,6 +7,7 @@ from datetime import date
 from typing import Final, TypeAlias
 
 from trainfare.loops import format_plan
+from trainfare.report.batch_scaling import describe_batch
 from trainfare.report.blocks import Block, Bullets, Code, Details, Heading, Line, Span, Text, Where
 from trainfare.report.escape import terminal_text
 from trainfare.report.facts import interruptions_text
@@ -25,6 +26,7 @@ from trainfare.report.wording import (
     describe_run,
     describe_unused_devices,
     hardware_label,
+    has_other_batch,
     machine_label,
     note_sentence,
     place_label,
@@ -98,11 +100,12 @@ def build_plans_section(recommendation: Recommendation, as_of: date) -> list[Blo
 def _build_details(recommendation: Recommendation, option: Option, as_of: date, title: str) -> Details:
     lines = () if option.trainer is None else script_lines(option.trainer)
     texts = (*lines, plan_changes_text(option).rstrip("."), describe_unused_devices(option).rstrip("."))
+    batch = describe_batch(recommendation, option)
     blocks: list[Block] = [Text((Span("Why: ", "strong"), _explain_rank(recommendation, option, title)))]
     if option.trainer is not None:
         blocks.append(Code(format_plan(option.trainer), f"Plan{batch_text(option.trainer)}"))
     lists = (
-        tuple(f"{text}." for text in texts if text),
+        (*((batch,) if batch else ()), *(f"{text}." for text in texts if text)),
         tuple(_list_what_if(recommendation, option)),
         tuple(map(note_sentence, option.notes)),
     )
@@ -128,6 +131,7 @@ def _list_facts(option: Option, as_of: date) -> tuple[tuple[str, str], ...]:
         ("price", f"{terms_label(option)}, of {price.text}, {price_age(price, as_of).text}"),
         ("porting", "needed" if option.needs_porting else "none"),
         ("plan", plan_label(option)),
+        ("global batch", f"{option.global_batch_size:,}" if has_other_batch([option]) else ""),
         ("step", f"{describe_interval(option.step_s, 's')}, bound by {bound_label(option.bound_by)}"),
         ("MFU", "" if option.mfu is None else percent(option.mfu)),
         ("memory", f"{describe_interval(option.memory_gib, 'gib')} of {option.device_memory_gib:.3g} GiB"),
