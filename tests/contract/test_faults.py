@@ -198,7 +198,9 @@ def test_a_loss_that_is_not_finite_gives_no_warning(value: float) -> None:
     assert profiles[0].measured.steps == 3
 
 
-SERVICES = sorted(field.name for field in dataclasses.fields(MeterServices) if not field.name.endswith("_s"))
+SERVICES = sorted(
+    field.name for field in dataclasses.fields(MeterServices) if not field.name.endswith(("_s", "_steps"))
+)
 WITHOUT_WARNING = {"prepare"}
 """Services that load the tracer: if they fail, the step is "not traced, because"."""
 

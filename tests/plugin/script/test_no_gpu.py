@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -101,8 +102,11 @@ if __name__ == "__main__":
 
 
 @pytest.fixture(autouse=True)
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.chdir(tmp_path)
+    yield
+    if torch.distributed.is_initialized():  # not every form ends its group, and SyncBatchNorm asks for one
+        torch.distributed.destroy_process_group()
 
 
 def trace(text: str) -> JobProfile:
