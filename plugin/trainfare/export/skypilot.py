@@ -78,7 +78,9 @@ def export_skypilot(plan: PlanToExport) -> ExportedFiles:
     how = "sky jobs launch FILE" if is_spot else "sky launch --down FILE"
     zone = f" Its price is of the zone {option.zone}." if option.zone else ""
     words = " A TPU's Trainer has accelerator='tpu', devices='auto' and strategy='xla'; torch_xla shards."
-    facts = list_facts(plan, body, f"Start: {how}.{zone}{words * (option.service == 'tpu')}", machines)
+    is_lightnings = not plan.trainer.code
+    tpu = words * (option.service == "tpu" and is_lightnings)
+    facts = list_facts(plan, body, f"Start: {how}.{zone}{tpu}", machines)
     return ExportedFiles(format_yaml(task, facts))
 
 

@@ -26,7 +26,7 @@ from trainfare.fake_step.module_parts import attributes_kept
 from trainfare.fake_step.real_tensors import RealTensors, check_size, restore_after
 from trainfare.fake_step.repeated_step import ShortVersions
 from trainfare.fake_step.several_batches import batches_of, trace_batches, with_tokens
-from trainfare.fake_step.user_errors import ADVICE, FakeTraceError, user_errors
+from trainfare.fake_step.user_errors import ADVICE, FakeTraceError, name_meter, user_errors
 from trainfare.job import (
     REAL_LIMITS,
     ChosenBatch,
@@ -193,7 +193,7 @@ def _trace_on_real_tensors(
     except TraceError as error:
         if not reason.needs_value:
             raise
-        first = str(reason).removesuffix(f" {ADVICE}")
+        first = str(reason).partition(f" {ADVICE}")[0]
         raise TraceError(f"{first} On real tensors: {error}") from error
 
 
@@ -214,7 +214,7 @@ def _trace_on_tensors(
     if not isinstance(job, LiveJob):
         _check_batch_size(job, tensors.batch_tensors)
     untouched = _grads_untouched(job.module) if isinstance(tensors, Faker) else contextlib.nullcontext()
-    with untouched, attributes_kept(kind.kept_objects(job)):
+    with untouched, attributes_kept(kind.kept_objects(job)), name_meter(kind.meter):
         step = _trace_configured_step(
             job, module, batch, tensors, change, kind, worthwhile=worthwhile, first_batch=first_batch
         )

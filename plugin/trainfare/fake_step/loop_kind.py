@@ -78,6 +78,8 @@ class LoopKind(Protocol):
 
     modules: str
     """The modules that it trains, as an error names them, e.g. "a LightningModule"."""
+    meter: str = ""
+    """How a run of it is measured, as code; "" where it is not said."""
     loop: str = ""
     """As `ProfileSource.loop`."""
     casts_itself: bool = False

@@ -15,7 +15,7 @@ from torch._subclasses.fake_tensor import (
 from trainfare.job import describe, describe_raised, missing_here, place_in_user_code
 from trainfare_core.errors import TraceError, TrainfareError
 
-ADVICE = "Measure one step with FareMeter instead: Trainer(callbacks=[FareMeter()])"
+ADVICE = "Measure one step with FareMeter instead"
 
 # An operator in a message of torch, e.g. "aten::nonzero" or "mylib::kernel.default".
 _OPERATOR = re.compile(r"\b([a-z_]\w*::\w+(?:\.\w+)?)")
@@ -40,6 +40,22 @@ class FakeTraceError(TraceError):
         self.because = because
         self.needs_value = needs_value
         self.parameters: list[tuple[int, bool]] = []
+
+
+@contextlib.contextmanager
+def name_meter(meter: str) -> Generator[None, None, None]:
+    """
+    Say in the advice of an error how a loop is measured.
+
+    Args:
+        meter: see `LoopKind.meter`.
+    """
+    try:
+        yield
+    except TraceError as error:
+        if meter:
+            error.args = (str(error).replace(ADVICE, f"{ADVICE}: {meter}"),)
+        raise
 
 
 @contextlib.contextmanager

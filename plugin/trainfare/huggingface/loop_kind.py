@@ -33,7 +33,7 @@ class HuggingFaceKind(LoopKind, PreparedModule):
     """
 
     modules = "a model that a Hugging Face Trainer trains"
-    loop = "huggingface"
+    loop, meter = "huggingface", "FareMeter().attach(trainer)"
 
     def __init__(self, trainer: Any, items: Any) -> None:
         self._trainer, self._items = trainer, items

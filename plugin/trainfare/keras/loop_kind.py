@@ -35,6 +35,7 @@ class KerasKind(LoopKind, PreparedModule):
     """
 
     modules, loop, name, casts_itself = "a model that Keras fits", "keras", "train_step", True
+    meter = "model.fit(..., callbacks=[FareMeter()])"
 
     def __init__(self, model: Any) -> None:
         self._model, self._module = model, nn.Module()

@@ -88,7 +88,7 @@ class _PreparedModule(PreparedModule):
 class _LightningKind(LoopKind):
     """Lightning's Trainer: it trains any module with a `training_step`."""
 
-    modules = "a LightningModule"
+    modules, meter = "a LightningModule", "Trainer(callbacks=[FareMeter()])"
 
     def takes(self, module: nn.Module) -> bool:
         """Return whether a module has a `training_step`, which `nn.Module` and Hugging Face's models have not."""

@@ -66,8 +66,8 @@ def list_fit_lines(script: Script) -> list[int]:
     return sorted({method.lineno for method in methods if "id='super'" not in ast.dump(method)})
 
 
-def join_calls(jobs: Sequence[LiveJob]) -> LiveJob:
-    """Return the job of several calls: the first with the lengths of all that are like it; others are noted."""
+def join_calls(jobs: Sequence[LiveJob], method: str) -> LiveJob:
+    """Return the job of calls of a method: the first with the lengths of all that are like it; others are noted."""
     first, alike, others = jobs[0], [jobs[0]], list[str]()
     for number, job in enumerate(jobs[1:], 2):
         difference = _find_difference(first, job)
@@ -75,7 +75,7 @@ def join_calls(jobs: Sequence[LiveJob]) -> LiveJob:
             others.append(f"call {number} is not counted: other {difference}; --fit {number} takes it alone")
         else:
             alike.append(job)
-    part = f"{len(alike)} calls of Trainer.fit" + (f" of {len(jobs)}: the others differ" if others else "")
+    part = f"{len(alike)} calls of {method}" + (f" of {len(jobs)}: the others differ" if others else "")
     notes = (
         *first.live.notes,
         f"{part}; calls with the same parameters, batches, devices and precision are taken as alike",

@@ -131,14 +131,13 @@ def run_script(
             and len(list_fit_lines(script)) == 1
         )
         if once and rounds.where and rounds.exact and len(jobs) == rounds.count:
-            answer(lambda: join_calls(jobs))
+            answer(lambda: join_calls(jobs, recorder.method))
 
     def describe_error(error: Exception) -> str:
         replaced = recorder.explain()
         own = any(loop.has_begun for loop in watched) or not _names_a_trainer(script)
-        demand = "" if replaced else "a trace runs what stands before Trainer.fit, so it must work here"
-        if own:
-            demand = "a trace runs what stands before the training loop, so it must work here"
+        before = "a trace runs what stands before the training loop, so it must work here"
+        demand = "" if replaced and not own else before
         if any(loop.place or loop.moves for loop in watched):
             demand = "a trace runs steps of the loop here, within --target-memory-gib and --target-seconds; "
             demand += "`trainfare probe` measures some where it trains"
@@ -170,7 +169,7 @@ def run_script(
         watched += _watch(loops, run)
         code = _run(script, path, describe_error)
         if jobs and code in (0, None):
-            answer(lambda: join_calls(jobs))
+            answer(lambda: join_calls(jobs, recorder.method))
         for watched_loop in watched:
             watched_loop.end_script()
     raise TargetError(_explain_end(script, recorder, fit, code, watched))
@@ -346,7 +345,7 @@ def _explain_end(
     made_up = recorder.explain()
     if places and fit != ALL_CALLS:
         calls = ", ".join(f"{number} at {code_place}" for number, code_place in enumerate(places, 1))
-        return f"--fit {fit}: {script.name} calls Trainer.fit {len(places)} times ({calls})"
+        return f"--fit {fit}: {script.name} calls {recorder.method} {len(places)} times ({calls})"
     if places and code not in (0, None):
         return f"--fit all: {script.name} ended with exit code {code}{made_up}"
     return _explain_early_end(script, code, "profile", watched) + made_up
@@ -392,7 +391,7 @@ def _write_notes(script: Script, recorder: Recorder, rounds: Rounds, fit: int) -
     lines = list_fit_lines(script)
     if number > 1:
         notes.append(
-            f"earlier calls of Trainer.fit, which trained nothing here: {', '.join(recorder.places[:-1])}"
+            f"earlier calls of {recorder.method}, which trained nothing here: {', '.join(recorder.places[:-1])}"
         )
     if len(lines) > 1:
         listed = ", ".join(map(str, lines))

@@ -116,5 +116,5 @@ def test_a_gpu_that_is_not_here_is_named(call: str) -> None:
 def test_a_script_that_names_a_trainer_is_told_of_it() -> None:
     head = "from lightning.pytorch import Trainer\n"
     assert MADE_UP in refuse(head + NO_DATA)
-    assert "before Trainer.fit" in refuse(head + BUG)
+    assert "before the training loop" in refuse(head + BUG)
     assert "no call of Trainer.fit" in refuse(head)

@@ -21,10 +21,12 @@ from builders.recommendations import (
     job,
     make_measured_step,
     no_answer,
+    option,
     recommendation,
 )
 from builders.reports import render_html
 from trainfare.report.escape import terminal_text
+from trainfare.report.headline import headline
 from trainfare_core.installation import write_install_line
 from trainfare_core.recommendation import Recommendation
 
@@ -254,3 +256,12 @@ def test_a_long_ranking_is_cut_in_the_page() -> None:
     )
     assert text.count("<details data-key=") == 201
     assert "799 more are in the JSON output" in text
+
+
+def test_a_page_without_a_named_option_says_why() -> None:
+    """Options after porting whose software was never measured are listed, and none of them is named."""
+    only = option(accelerator="TPU-v5e", needs_porting=True, unmeasured_software=True)
+    answer = recommendation(options=(only,), cheapest_rank=None, fastest_rank=None, best_value_rank=None)
+    page = render_html(answer, as_of=TODAY)
+    assert headline(answer, TODAY).startswith("No answer")
+    assert "No answer" in page

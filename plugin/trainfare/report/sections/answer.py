@@ -19,7 +19,7 @@ from trainfare.report.wording import (
     name_batch,
 )
 from trainfare_core.job_profile import JobProfile
-from trainfare_core.recommendation import Recommendation
+from trainfare_core.recommendation import Option, Recommendation
 
 
 def build_answer_section(
@@ -58,13 +58,14 @@ def build_answer_section(
         for title in (", ".join(titles),)
     )
     # A page has the named options below its title: one line is enough there.
-    in_full = Where.RUNNING if recommendation.options else Where.EVERYWHERE
+    picked = picks(recommendation)
+    in_full = Where.RUNNING if picked else Where.EVERYWHERE
     blocks: list[Block] = [
         Heading(("What it costs to train ", name), level=1, where=Where.TITLED),
-        Text(headline(recommendation, as_of), "answer" if recommendation.options else "no answer", in_full),
+        Text(headline(recommendation, as_of), "answer" if picked else "no answer", in_full),
     ]
-    if recommendation.options:
-        blocks.append(Text(_title_page(recommendation), "answer", Where.PAGE))
+    if picked:
+        blocks.append(Text(_title_page(recommendation, *picked[0]), "answer", Where.PAGE))
     if cards:
         blocks.append(Cards(cards))
     if batches := describe_batches(recommendation, named):
@@ -80,9 +81,8 @@ def build_answer_section(
     return [*blocks, Text(("Job: ", facts, ".", *asked_parts), "facts", Where.PAGE)]
 
 
-def _title_page(recommendation: Recommendation) -> str:
+def _title_page(recommendation: Recommendation, title: str, option: Option) -> str:
     """Return the answer in one line: what it costs and takes, and on what."""
-    title, option = picks(recommendation)[0]
     named = f"{title[:1].upper()}{title[1:]}{describe_basis(recommendation)}"
     batch = f", {name_batch(option)}" if has_other_batch([option]) else ""
     return f"{named}: {describe_run(option)} on {machine_label(option)}{batch}"
