@@ -295,19 +295,27 @@ class _LoopBeforeLaunch(ScriptLoop):
         asked = self._launch.devices
         if asked is not None:
             return "per_device" if asked.any_devices else "fixed"
+        if self._divides_batch():
+            return "global"
         if self._count_processes() > 1:
             return "fixed"
+        return "per_device" if self._shares_work() else None
+
+    def _shares_work(self) -> bool:
         kinds = {kind.__name__ for part in self._model.modules() for kind in type(part).__mro__}
-        shares = self.prepared or not kinds.isdisjoint(
-            {"DistributedDataParallel", "FullyShardedDataParallel"}
-        )
-        if not shares:
-            return None
+        return self.prepared or not kinds.isdisjoint({"DistributedDataParallel", "FullyShardedDataParallel"})
+
+    def _divides_batch(self) -> bool:
+        """Return whether the script divides its batch by the one process that runs here."""
+        if self._launch.devices is not None or not self._shares_work():
+            return False
         quotients = getattr(torch.distributed.init_process_group, "quotients", ())
-        divides = getattr(getattr(self._loader, "batch_sampler", None), "batch_size", None) in quotients
-        return "global" if divides else "per_device"
+        return getattr(getattr(self._loader, "batch_sampler", None), "batch_size", None) in quotients
 
     def _count_processes(self) -> int:
+        """Return the processes that share the work as it is here."""
+        if self._divides_batch():
+            return 1  # however many the script states
         asked, group = self._launch.devices, torch.distributed.init_process_group
         if asked is not None:
             return asked.devices * asked.num_nodes
@@ -356,6 +364,12 @@ class _LoopBeforeLaunch(ScriptLoop):
             raise TraceError(f"{self.place}: {str(error).removesuffix(f': {WAY_OUT}')}") from error
         if profile is None or not profile.operations:
             raise TargetError(f"{self.place}: no step of it was traced")
+        sampler = getattr(getattr(self._loader, "batch_sampler", None), "sampler", None)
+        if self._divides_batch() and getattr(sampler, "num_replicas", 1) > 1:
+            batch = "the script divides its batch by the processes that it counts, of which one runs here"
+            raise TraceError(
+                f"{self.place}: {batch}, and its samples by a number of its own: leave num_replicas out"
+            )
         notes = [note for note in profile.notes if not note.endswith("nothing is measured")]
         notes.append(f"traced in the script's own loop, {self.place}: what it does afterwards was not run")
         if not self._compiled.in_step:  # but by a library, or for something else

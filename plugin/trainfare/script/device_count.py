@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 from collections.abc import Callable
@@ -43,6 +44,15 @@ class DeviceCount(int):
     def __rmod__(self, dividend: int) -> int:
         """Return the device of a rank."""
         return dividend % (int(self) or 1)
+
+
+def let_yaml_write() -> None:
+    """Let PyYAML, where it is installed, write a `DeviceCount` as the number that it is: it asks for `int` itself."""
+    with contextlib.suppress(ImportError):
+        from yaml import representer  # a script may have none
+
+        for writer in (representer.SafeRepresenter, representer.Representer):
+            writer.add_representer(DeviceCount, writer.represent_int)
 
 
 def count_for_users(original: Callable[..., int], quotients: list[float]) -> Callable[..., int]:

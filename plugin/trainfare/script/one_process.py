@@ -17,7 +17,7 @@ from trainfare.job import RANK_OF_ONE
 from trainfare.job.fit_call import Recorder
 from trainfare.job.untrained import answer_input
 from trainfare.job.user_code import is_users_file, replace_attribute
-from trainfare.script.device_count import count_for_users
+from trainfare.script.device_count import count_for_users, let_yaml_write
 from trainfare.script.no_gpu import skip, stay_on_cpu
 
 
@@ -39,6 +39,7 @@ def run_as_one_process(recorder: Recorder) -> Generator[None, None, None]:
         has_gpu = torch.cuda.is_available()
         group = _OneProcessGroup(None if has_gpu else stack)
         replace(torch.distributed, "init_process_group", group)
+        let_yaml_write()
         for home, name in ((torch.cuda, "device_count"), (torch.distributed, "get_world_size")):
             if name != "device_count" or not has_gpu:
                 replace(home, name, count_for_users(getattr(home, name), group.quotients))

@@ -13,7 +13,7 @@ from builders.scripts import load_script
 from trainfare import recommend
 from trainfare.fake_step import trace_job
 from trainfare_core.batch_scaling import launch_on
-from trainfare_core.errors import InputError
+from trainfare_core.errors import InputError, TraceError
 from trainfare_core.job_profile import BatchScale, JobProfile
 
 HEAD = """
@@ -154,3 +154,24 @@ def test_a_batch_that_is_divided_by_the_devices_is_the_same_on_more_of_them() ->
     assert (best.global_batch_size, best.optimizer_steps) == (256, 720)
     with pytest.raises(InputError, match="--launched 8: the script divides its batch by their number"):
         launch_on(profile, 8)
+
+
+STATED = """
+dist.init_process_group("gloo", "tcp://127.0.0.1:23456", world_size=4, rank=int(os.environ["LOCAL_RANK"]))
+model = DDP(nn.Linear(20, 1)); optimizer = optim.SGD(model.parameters(), 0.1)
+loader = DataLoader(D(), 256 // dist.get_world_size(), sampler=DistributedSampler(D(){replicas}))
+for epoch in range(10):
+    for a, b in loader:
+        optimizer.zero_grad(); nn.functional.mse_loss(model(a), b).backward(); optimizer.step()
+"""
+
+
+def test_a_batch_that_is_divided_by_a_stated_number_of_processes_is_counted_once() -> None:
+    profile = trace(STATED.replace("{replicas}", ", rank=0"))
+    assert (profile.batch.samples_per_step, profile.plan.optimizer_steps) == (256, 10 * 8)
+    assert profile.batch.scales == "global"
+
+
+def test_a_batch_of_all_processes_with_the_samples_of_one_is_not_priced() -> None:
+    with pytest.raises(TraceError, match="its samples by a number of its own: leave num_replicas out"):
+        trace(STATED.replace("{replicas}", ", num_replicas=4, rank=0"))
