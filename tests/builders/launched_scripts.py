@@ -69,3 +69,13 @@ arguments = TrainingArguments(
     "out", per_device_train_batch_size={SIZE}, gradient_accumulation_steps=2, report_to="none", use_cpu=True, %s)
 Trainer(model, arguments, train_dataset=data, eval_dataset=data[:{VALIDATED}]).train()
 """
+DDP = (
+    (
+        "from torch.nn.parallel import DistributedDataParallel\n"
+        "from torch.utils.data import DistributedSampler\n"
+        "torch.distributed.init_process_group('gloo')\n"
+        "model = DistributedDataParallel(model)\n"
+        f"loader = DataLoader(data, {SIZE}, sampler=DistributedSampler(data))"
+    ),
+    "loss.backward()",
+)

@@ -7,6 +7,7 @@ import inspect
 import sys
 from collections.abc import Callable, Container, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any, Final, cast
 
@@ -20,6 +21,8 @@ from trainfare.plain_loop.backward_watch import list_optimizers
 from trainfare.plain_loop.run_facts import unwrap_optimizer
 from trainfare.trace import torch_private
 
+_ACCELERATE: Final = "accelerate.data_loader"
+_FABRICS: Final = ("lightning.fabric.wrappers", "lightning_fabric.wrappers")
 _FABRIC: Final = ("Fabric", ("setup", "setup_module"))
 PREPARE: Final = (
     ("lightning.fabric.fabric", *_FABRIC),
@@ -48,16 +51,58 @@ def count_batches(loader: Any) -> int | None:
         return None
 
 
+@dataclass(frozen=True, slots=True)
+class DataSharing:
+    """
+    How processes would share the data of a loader.
+
+    Attributes:
+        is_shared: each has a part of an epoch; False: each reads all of it.
+        samples: of an epoch, of which each process has as many; None: whole batches are shared.
+        processes: by which the samples are divided already.
+        drops_last: a last batch that is not full is left out.
+    """
+
+    is_shared: bool
+    samples: int | None = None
+    processes: int = 1
+    drops_last: bool = False
+
+
+def read_sharing(loader: Any, caller: str) -> DataSharing:
+    """
+    Return how processes would share the data of a loader.
+
+    Args:
+        loader: as `describe_loader` gives it.
+        caller: module whose code asks the loader for batches.
+    """
+    batches = loader.batch_sampler
+    drops_last = bool(getattr(batches, "drop_last", False))
+    if caller == _ACCELERATE:
+        return DataSharing(is_shared=True, drops_last=drops_last)
+    sampler = getattr(batches, "sampler", None)
+    processes = getattr(sampler, "num_replicas", None)
+    data: Any = getattr(sampler, "dataset", sampler)
+    if processes is None and not (caller in _FABRICS and count_batches(loader)):
+        return DataSharing(is_shared=False)
+    samples = len(data) if hasattr(data, "__len__") else None
+    return DataSharing(True, samples, processes or 1, drops_last)
+
+
 class ReadAhead:
     """Knows which batch a loop begins, of a loader that has read the next one already, as Accelerate's do."""
 
     def __init__(self) -> None:
         self._next: Any = None
+        self.caller = ""
+        """Module whose code asked a DataLoader for the last batch."""
 
     def find_begun(self, batch: Any) -> Any:
         """Return the batch that the loop begins where a DataLoader gives one; called from what asks for it."""
         frame: Any = inspect.currentframe()
-        if frame.f_back.f_back.f_globals.get("__name__") != "accelerate.data_loader":
+        self.caller = str(frame.f_back.f_back.f_globals.get("__name__"))
+        if self.caller != _ACCELERATE:
             return batch
         begun, self._next = batch if self._next is None else self._next, batch
         return begun

@@ -34,11 +34,19 @@ from trainfare.plain_loop import run_facts
 from trainfare.plain_loop.backward_watch import list_optimizers
 from trainfare.plain_loop.batch_sample import count_epoch, sample_batches
 from trainfare.plain_loop.compiled_calls import CompiledCalls
-from trainfare.plain_loop.found_objects import count_batches, find_line, join_arguments, moves_parameters
+from trainfare.plain_loop.found_objects import (
+    DataSharing,
+    count_batches,
+    find_line,
+    join_arguments,
+    moves_parameters,
+    read_sharing,
+)
 from trainfare.plain_loop.loop_meter import STEPS_SEEN_BEFORE
 from trainfare.plain_loop.script_loop import ScriptLoop
 from trainfare.script.loop_scripts import LoopScript, ScriptRun
 from trainfare.trace import torch_private
+from trainfare_core.batch_scaling import launch_on
 from trainfare_core.errors import CannotTellError, TargetError, TraceError
 from trainfare_core.job_profile import BatchScale, JobProfile
 
@@ -271,9 +279,27 @@ class _LoopBeforeLaunch(ScriptLoop):
 
     @property
     def not_divided(self) -> str:  # type: ignore[override]
-        """Why the batches here are not those of one of the run's processes: this one has them all."""
+        """Why the batches here are not those of one of the run's processes: nothing says what those have."""
         world = self._count_processes()
-        return f"{world} processes share the batches" if world > 1 else ""
+        is_known = self._is_launched_later or (self._loader is not None and self._sharing.processes == world)
+        return "" if is_known or world == 1 else f"{world} processes share the batches"
+
+    @property
+    def _sharing(self) -> DataSharing:
+        return read_sharing(self._loader, self._ahead.caller)
+
+    @property
+    def _is_launched_later(self) -> bool:
+        """Whether one of several processes is traced as the only one, since its part of the data is counted then."""
+        if self._count_processes() == 1 or not self._shares_work:
+            return False
+        return self._loader is not None and self._sharing.processes == 1
+
+    @property
+    def _shares_work(self) -> bool:
+        """Whether processes would average the gradients of this loop."""
+        kinds = {kind.__name__ for part in self._model.modules() for kind in type(part).__mro__}
+        return self.prepared or not kinds.isdisjoint({"DistributedDataParallel", "FullyShardedDataParallel"})
 
     def complete_length(self, length: LoopLength) -> LoopLength:
         """Add what other numbers of processes would do to the batch, and to the steps of an epoch."""
@@ -282,32 +308,36 @@ class _LoopBeforeLaunch(ScriptLoop):
         length = replace(length, scales=self._find_scale())
         if length.scales != "per_device" or length.estimated_steps is None:
             return length
-        if not stated.of_batches:
+        sharing = None if self._loader is None else self._sharing
+        if not stated.of_batches or not (sharing and sharing.is_shared):
             return replace(length, max_steps=length.estimated_steps)
         if not batches or length.batches_per_step is not None:
             return length
         epochs = length.estimated_steps / max(1, math.ceil(batches / self.passes))
-        drops_last = bool(getattr(self._loader, "drop_last", False))
-        return replace(length, batches_per_epoch=batches, epochs=epochs, drops_last=drops_last)
+        return replace(
+            length,
+            batches_per_epoch=batches,
+            epochs=epochs,
+            drops_last=sharing.drops_last,
+            samples_per_epoch=sharing.samples,
+        )
 
     def _find_scale(self) -> BatchScale | None:
         """Return what a launcher that starts more processes does; None: nothing shares the work."""
         asked = self._launch.devices
+        if self._is_launched_later:
+            return "per_device"
         if asked is not None:
             return "per_device" if asked.any_devices else "fixed"
         if self._divides_batch():
             return "global"
         if self._count_processes() > 1:
             return "fixed"
-        return "per_device" if self._shares_work() else None
-
-    def _shares_work(self) -> bool:
-        kinds = {kind.__name__ for part in self._model.modules() for kind in type(part).__mro__}
-        return self.prepared or not kinds.isdisjoint({"DistributedDataParallel", "FullyShardedDataParallel"})
+        return "per_device" if self._shares_work else None
 
     def _divides_batch(self) -> bool:
         """Return whether the script divides its batch by the one process that runs here."""
-        if self._launch.devices is not None or not self._shares_work():
+        if self._launch.devices is not None or not self._shares_work:
             return False
         quotients = getattr(torch.distributed.init_process_group, "quotients", ())
         return getattr(getattr(self._loader, "batch_sampler", None), "batch_size", None) in quotients
@@ -324,20 +354,24 @@ class _LoopBeforeLaunch(ScriptLoop):
             return int(devices)
         return getattr(group, "world_size", None) or self._launch.processes or 1
 
+    def _count_machines(self) -> int:
+        if self._launch.devices is not None:
+            return self._launch.devices.num_nodes
+        world = self._count_processes()
+        return max(1, world // int(os.environ.get("LOCAL_WORLD_SIZE") or self._launch.processes or world))
+
     def run_facts(self) -> RunFacts:
         """Return the facts of a run with the devices that it was asked for, and not those of the process here."""
         facts = super().run_facts()
-        asked, world = self._launch.devices, self._count_processes()
-        if asked is not None:
-            strategy, nodes = asked.strategy, asked.num_nodes
-        else:
-            strategy = facts.parallel.strategy
-            local = os.environ.get("LOCAL_WORLD_SIZE") or self._launch.processes or world
-            nodes = max(1, world // int(local))
-            strategy = "ddp" if self.prepared and world > 1 else strategy
+        asked, world, nodes = self._launch.devices, self._count_processes(), self._count_machines()
+        strategy = facts.parallel.strategy if asked is None else asked.strategy
+        if asked is None and self.prepared and world > 1:
+            strategy = "ddp"
         because = facts.split_because
         if world > 1 and strategy in ("auto", "single_device"):
             because = run_facts.explain_sharing(world)
+        if self._is_launched_later:
+            world = nodes = 1
         parallel = facts.parallel.model_copy(
             update={"strategy": strategy, "devices": max(1, world // nodes), "num_nodes": nodes}
         )
@@ -356,6 +390,14 @@ class _LoopBeforeLaunch(ScriptLoop):
             notes=notes,
         )
 
+    def _launch_all(self, profile: JobProfile) -> JobProfile:
+        """Return the profile of one process as that of all that the script or its launcher starts."""
+        nodes, scales = self._count_machines(), profile.batch.scales
+        launched = launch_on(profile, self._count_processes() // nodes, nodes)
+        if self._launch.devices is None or not self._launch.devices.any_devices:
+            return launched
+        return launched.model_copy(update={"batch": launched.batch.model_copy(update={"scales": scales})})
+
     def _make_job(self, give: Callable[[], JobProfile | None]) -> LiveJob:
         """Return the job of the traced step."""
         try:
@@ -364,8 +406,7 @@ class _LoopBeforeLaunch(ScriptLoop):
             raise TraceError(f"{self.place}: {str(error).removesuffix(f': {WAY_OUT}')}") from error
         if profile is None or not profile.operations:
             raise TargetError(f"{self.place}: no step of it was traced")
-        sampler = getattr(getattr(self._loader, "batch_sampler", None), "sampler", None)
-        if self._divides_batch() and getattr(sampler, "num_replicas", 1) > 1:
+        if self._divides_batch() and self._sharing.processes > 1:
             batch = "the script divides its batch by the processes that it counts, of which one runs here"
             raise TraceError(
                 f"{self.place}: {batch}, and its samples by a number of its own: leave num_replicas out"
@@ -378,6 +419,8 @@ class _LoopBeforeLaunch(ScriptLoop):
             )
             notes = [note for note in notes if note != EAGER.note]
         profile = profile.model_copy(update={"measured": None, "notes": tuple(notes)})
+        if self._is_launched_later:
+            profile = self._launch_all(profile)
         return LiveJob(  # of which the profile says the rest
             module=profile.name,
             batch=ChosenBatch.of(None),

@@ -49,10 +49,10 @@ class DeviceCount(int):
 def let_yaml_write() -> None:
     """Let PyYAML, where it is installed, write a `DeviceCount` as the number that it is: it asks for `int` itself."""
     with contextlib.suppress(ImportError):
-        from yaml import representer  # a script may have none
+        from yaml.representer import Representer, SafeRepresenter  # a script may have none
 
-        for writer in (representer.SafeRepresenter, representer.Representer):
-            writer.add_representer(DeviceCount, writer.represent_int)
+        SafeRepresenter.add_representer(DeviceCount, SafeRepresenter.represent_int)
+        Representer.add_representer(DeviceCount, Representer.represent_int)
 
 
 def count_for_users(original: Callable[..., int], quotients: list[float]) -> Callable[..., int]:
