@@ -6,7 +6,7 @@ on every machine and marked; `PlanSpace` says how far other plans may go.
 """
 
 from trainfare_core.candidates.enumeration import enumerate_candidates, list_accumulations
-from trainfare_core.candidates.layouts import plan_gaps
+from trainfare_core.candidates.layouts import explain_gap, plan_gaps
 from trainfare_core.candidates.space import (
     MAX_NODES,
     NODE_COUNTS,
@@ -26,6 +26,7 @@ __all__ = [
     "ModelParallel",
     "PlanSpace",
     "enumerate_candidates",
+    "explain_gap",
     "list_accumulations",
     "own_micro_batch",
     "own_sharding",

@@ -74,7 +74,7 @@ def enumerate_candidates(
         devices=devices[layout],
         batch_factor=batch[layout] / (global_batch(profile) or 1),
         weak=np.full(len(layout), weak),
-        as_scripted=scripted & (weak | (batch[layout] == (global_batch(profile) or 1))),
+        as_scripted=scripted,
     )
     if space.keep_plan:
         plans = take(plans, scripted)

@@ -52,6 +52,20 @@ def plan_gaps(profile: JobProfile, shapes: MachineShapes, space: PlanSpace = USU
     return np.array(texts, dtype=np.str_) if texts else np.zeros(0, dtype="U1")
 
 
+def explain_gap(profile: JobProfile, world: int, space: PlanSpace = USUAL) -> str:
+    """
+    Return why no plan uses so many devices.
+
+    Args:
+        profile: the job.
+        world: devices of all machines.
+        space: which plans are tried.
+    """
+    if shares_evenly(profile, np.array([world])).all():
+        return _explain_missing_splits(profile, world, space)
+    return _gap(profile, world, is_whole=True)
+
+
 def _gap(profile: JobProfile, count: float, *, is_whole: bool) -> str:
     if not is_whole:
         return "a share of a device: how it behaves is not known"

@@ -54,6 +54,10 @@ _BEST_TYPES: Final = 3
 """Accelerators of a cloud whose best options are always listed, so that a runner-up is, whatever `limit` is: the second
 can need porting. A chosen value."""
 
+_WORTH_SCALING: Final = 0.8
+"""Part of the fastest run's hours that one with the script's batch on each device must not exceed to be named. A chosen
+value."""
+
 
 def rank(
     profile: JobProfile,
@@ -81,6 +85,7 @@ def rank(
     constraints = request.constraints
     # Before the others, so that its offers and theirs are never in memory together: 100 MB at a million offers.
     best_spot, no_spot_because = _best_spot(profile, book, request, predict)
+    scaled = _find_scaled(profile, book, request, predict)
     usable = usable_offers(book, constraints, request.as_of)
     pricer = RunPricer(profile, request, predict)
     priced = pricer.price(usable)
@@ -93,6 +98,9 @@ def rank(
     answer = next((option for option in options if option.rank == ranks[request.objective]), None)
     ready = np.unique(entries.run[~priced.needs_porting[entries.run]])
     rejected = rejections_of(priced, limits, constraints, usable)
+    fastest = next((option for option in options if option.rank == ranks["fastest"]), None)
+    if fastest is None or (scaled and scaled.run_hours.mid > _WORTH_SCALING * fastest.run_hours.mid):
+        scaled = None
     return Recommendation(
         tool_version=__version__,
         job=job_summary(profile),
@@ -123,10 +131,11 @@ def rank(
         earlier_runs=tuple(entry for entry in request.earlier_runs if isinstance(entry, EarlierRuns)),
         device_figures=tuple(entry for entry in request.earlier_runs if isinstance(entry, DeviceFigures)),
         best_spot=best_spot,
+        fastest_scaled=scaled,
         own_plan=find_own_plan(maker, ready),
         best_commitment=find_commitment(maker, book, request, ready, answer),
         no_spot_because=priced.machines.no_spot_because or no_spot_because,
-        other_clouds=_cheapest(
+        other_clouds=_find_cheapest(
             profile,
             usable.left_out.other_clouds,
             request,
@@ -144,20 +153,32 @@ def _best_spot(
     """Return the cheapest drop-in at a spot price, where no purchase option was named; or why there is none."""
     if request.constraints.purchase is not None:
         return None, None
-    return _cheapest(profile, book, request, predict, on_demand=book, purchase=("spot",))
+    return _find_cheapest(profile, book, request, predict, on_demand=book, purchase=("spot",))
 
 
-def _cheapest(
+def _find_scaled(profile: JobProfile, book: PriceBook, request: Request, predict: Predictor) -> Option | None:
+    """Return the fastest drop-in whose devices each keep the batch of a script that says its devices itself."""
+    asked = request.constraints
+    if profile.batch.scales != "fixed" or asked.scale or asked.keep_plan or "batch" in asked.allow:
+        return None
+    if profile.plan.optimizer_steps is None:
+        return None
+    changes = {"scale": "samples", "purchase": asked.purchase or DEFAULT_PURCHASE}
+    scaled = replace(request, constraints=asked.model_copy(update=changes), objective="fastest", limit=1)
+    return rank(profile, book, scaled, predict=predict).best("fastest")
+
+
+def _find_cheapest(
     profile: JobProfile,
     book: PriceBook,
     request: Request,
     predict: Predictor,
     *,
     on_demand: PriceBook,
-    **objective: object,
+    **changes: object,
 ) -> tuple[Option | None, str | None]:
-    """Return the cheapest drop-in of a book, or why a spot machine is none; `objective` changes the constraints."""
-    constraints = request.constraints.model_copy(update=objective)
+    """Return the cheapest drop-in of a book, or why a spot machine is none; `changes` are of the constraints."""
+    constraints = request.constraints.model_copy(update=changes)
     usable = usable_offers(book, constraints, request.as_of)
     if not len(usable.book):
         return None, None

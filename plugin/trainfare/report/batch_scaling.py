@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from trainfare.report.headline import NamedOption
-from trainfare.report.wording import has_other_batch, usd
+from trainfare.report.wording import has_other_batch, machine_label, usd
+from trainfare_core.number_format import hours_text
 from trainfare_core.recommendation import CriticalBatchFacts, Option, QualityRatio, Recommendation
 
 _SOURCES = {
@@ -17,12 +18,34 @@ _SOURCES = {
 
 
 def describe_batches(recommendation: Recommendation, named: Sequence[NamedOption]) -> str:
-    """Say of the largest global batch that is named what it is, why, and what it costs; "" where all have the job's."""
+    """
+    Say of the largest global batch that is named what it is, why, and what it costs.
+
+    Where all have the job's: what the fastest run with the script's batch on each device is, if that is much faster.
+    """
     options = [option for _, option in named]
     if not has_other_batch(options):
+        return _describe_scaled(recommendation)
+    others = [(titles, option) for titles, option in named if option.batch_ratio != 1]
+    titles, largest = max(others, key=lambda item: item[1].global_batch_size or 0)
+    text = describe_batch(recommendation, largest)
+    return text if len(others) == 1 else f"{', '.join(titles).capitalize()}: {text[0].lower()}{text[1:]}"
+
+
+def _describe_scaled(recommendation: Recommendation) -> str:
+    option = recommendation.fastest_scaled
+    if option is None or option.global_batch_size is None:
         return ""
-    others = [option for option in options if option.batch_ratio != 1]
-    return describe_batch(recommendation, max(others, key=lambda option: option.global_batch_size or 0))
+    devices = _count_devices(option)
+    return (
+        f"With {option.global_batch_size // devices:,} samples on each of {devices} devices, a global batch of "
+        f"{option.global_batch_size:,}, {machine_label(option)} would take {hours_text(option.run_hours.mid)} and "
+        f"{usd(option.run_usd.mid)}: --scale samples."
+    )
+
+
+def _count_devices(option: Option) -> int:
+    return option.nodes * (option.trainer.devices if option.trainer else round(option.accelerator_count))
 
 
 def describe_batch(recommendation: Recommendation, option: Option) -> str:
@@ -30,7 +53,7 @@ def describe_batch(recommendation: Recommendation, option: Option) -> str:
     job, batch, steps = recommendation.job, option.global_batch_size, option.optimizer_steps
     if batch is None or not has_other_batch([option]):
         return ""
-    devices = option.nodes * (option.trainer.devices if option.trainer else round(option.accelerator_count))
+    devices = _count_devices(option)
     whose = f"Each of {devices} devices" if devices > 1 else "The one device"
     text = (
         f"{whose} has {batch // devices:,} samples: a global batch of {batch:,}, not "

@@ -40,6 +40,24 @@ def test_both_batches_steps_and_what_the_quality_costs_are_said() -> None:
     ) in text
 
 
+def test_of_several_options_with_another_batch_the_one_that_is_described_is_named() -> None:
+    four = TRAINER.model_copy(update={"devices": 4})
+    other = eight(
+        rank=3, usd=90.0, hours=2.4, instance_type="h200.4x", accelerator_count=4.0, trainer=four, global_batch_size=512
+    )  # fmt: skip
+    text = show(answer(eight(), options=(ONE, eight(), other), best_value_rank=3))
+    assert "Fastest: each of 8 devices has 128 samples: a global batch of 1,024, not 128" in text
+
+
+def test_the_batch_on_each_device_is_offered_where_the_script_shares_it() -> None:
+    own = eight(global_batch_size=128, batch_ratio=1.0, quality_ratio=None)
+    text = show(answer(own).model_copy(update={"fastest_scaled": eight()}))
+    assert (
+        "With 128 samples on each of 8 devices, a global batch of 1,024, 1 x p6-b200.48xlarge would take 1.26 h and "
+        "$144: --scale samples."
+    ) in text
+
+
 def test_nothing_is_said_where_the_batch_stays() -> None:
     text = show(answer(eight(global_batch_size=128, batch_ratio=1.0, quality_ratio=None)))
     assert "global batch" not in text

@@ -308,7 +308,7 @@ class OptionMaker:
             notes.append(Note(kind="loader_rate", samples_per_s=rate))
         say(
             "unused_devices",
-            *explain_unused_devices(search.candidates, search.prediction, search.shapes, plan),
+            *explain_unused_devices(self.profile, search, plan),
         )
         say("fp8", *fp8_notes(search.candidates, search.prediction, plan))
         if not is_covered(offer, self.constraints.quotas):

@@ -7,12 +7,19 @@ from dataclasses import replace
 
 import numpy as np
 
-from trainfare_core.candidates import SHARDINGS, CandidateTable, own_sharding, sharding_label, take
+from trainfare_core.candidates import (
+    SHARDINGS,
+    CandidateTable,
+    explain_gap,
+    own_sharding,
+    sharding_label,
+    take,
+)
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.number_format import percent
 from trainfare_core.prediction.table import PredictionTable
 from trainfare_core.prediction.uncertainty import Z80
-from trainfare_core.prices.shapes import MachineShapes
+from trainfare_core.ranking.pricing.plan_search import PlanSearch
 from trainfare_core.recommendation import ModelSplit, PlanFacts, PlanWriter, Sharding
 from trainfare_core.run_cost.timing import steps_of
 from trainfare_core.variants import PUBLISHED, JobVariant, find_compute_type
@@ -223,27 +230,27 @@ def _same_plan(
     return int(without[0]) if len(without) else None
 
 
-def explain_unused_devices(
-    candidates: CandidateTable, prediction: PredictionTable, shapes: MachineShapes, plan: int
-) -> tuple[str, ...]:
+def explain_unused_devices(profile: JobProfile, search: PlanSearch, plan: int) -> tuple[str, ...]:
     """
     Return why a plan leaves accelerators of its machine unused; empty where it uses all.
 
     Args:
-        candidates: plans.
-        prediction: of the plans.
-        shapes: machines, as the plans index them.
-        plan: row of `candidates`.
+        profile: the job.
+        search: plans with what is predicted of them.
+        plan: row of the plans.
     """
+    candidates, prediction, shapes = search.candidates, search.prediction, search.shapes
     devices = candidates.devices_of(shapes)
     used, rented = int(devices[plan]), int(shapes.accelerator_count[candidates.shape[plan]])
     if used >= rented:
         return ()
     more = (candidates.shape == candidates.shape[plan]) & (candidates.nodes == candidates.nodes[plan])
-    more &= prediction.fits & (devices > used)
+    more &= devices > used
     if candidates.parallel is not None:
         more &= candidates.parallel.splits == candidates.parallel.splits[plan]
-    because = "the batch cannot be shared by all"
+    all_devices = rented * int(candidates.nodes[plan])
+    because = "more do not fit" if more.any() else explain_gap(profile, all_devices, search.space)
+    more &= prediction.fits
     if more.any():
         because = "more are slower"
         for column in (candidates.variant, candidates.as_scripted):

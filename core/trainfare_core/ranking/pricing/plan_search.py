@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainfare_core.arrays import Column, Flags, Rows
-from trainfare_core.candidates import CandidateTable, PlanSpace, enumerate_candidates, plan_gaps, take
+from trainfare_core.candidates import USUAL, CandidateTable, PlanSpace, enumerate_candidates, plan_gaps, take
 from trainfare_core.hardware.accelerators import resolve_device
 from trainfare_core.hardware.earlier_runs import Evidence
 from trainfare_core.job_profile import JobProfile
@@ -166,6 +166,7 @@ class PlanSearch:
         prediction: one row a plan.
         verdicts: why shapes cannot be ranked.
         earlier_runs: those by which predictions are corrected.
+        space: which plans were tried.
     """
 
     shapes: MachineShapes
@@ -173,6 +174,7 @@ class PlanSearch:
     prediction: PredictionTable
     verdicts: ShapeVerdicts
     earlier_runs: tuple[Evidence, ...] = ()
+    space: PlanSpace = USUAL
 
     @classmethod
     def of(
@@ -202,7 +204,7 @@ class PlanSearch:
             predict = partial(cast("Any", predict), earlier=request.earlier_runs)
         prediction = predict(profile, shapes, candidates)
         verdicts = verdicts_of(profile, shapes, candidates, prediction, devices, offered, space)
-        return cls(shapes, candidates, prediction, verdicts, request.earlier_runs)
+        return cls(shapes, candidates, prediction, verdicts, request.earlier_runs, space)
 
     def choose_plans(self, profile: JobProfile, *, scripted_first: bool) -> PlanChoice:
         """Return the plans of each shape x nodes between which the time of the whole run decides; see `best_plans`."""

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from builders.toy_market import ToyPredictor, block_job, book, in_precisions, offer_row, shapes, small_job
 from trainfare.lightning.plan_code import WRITER, format_plan
-from trainfare_core.candidates import SHARDINGS, PlanSpace, enumerate_candidates
+from trainfare_core.candidates import SHARDINGS, CandidateTable, PlanSpace, enumerate_candidates
 from trainfare_core.job_profile import BatchFacts, JobProfile, ParallelFacts
+from trainfare_core.prediction.table import PredictionTable
+from trainfare_core.prices.shapes import MachineShapes
 from trainfare_core.ranking.alternatives.nearest import with_alternatives
 from trainfare_core.ranking.options.plans import collect_plan_facts, plan_changes
 from trainfare_core.ranking.pricing.request import Request
@@ -104,6 +107,42 @@ def test_another_batch_is_tried_only_where_it_is_allowed_and_needed() -> None:
     shared = Request(Constraints(allow=("batch",)), max_nodes=1)
     (same,) = rank(small_job(batch=16), machine, shared, predict=ToyPredictor()).options
     assert same.plan_changes == ("micro-batch 2 instead of 16",)
+
+
+def test_another_batch_changes_no_strategy() -> None:
+    """Whatever is faster: it was not asked for."""
+
+    def predict(job: JobProfile, machines: MachineShapes, plans: CandidateTable) -> PredictionTable:
+        table = ToyPredictor()(job, machines, plans)
+        faster = np.where(plans.sharding == SHARDINGS.index("fsdp"), 0.5, 1.0)
+        return replace(table, step_s=table.step_s * faster)
+
+    machine = book(offer_row(instance_type="a100.8x", accelerator_count=8.0))
+    request = Request(Constraints(allow=("batch",)), max_nodes=1)
+    (option,) = rank(small_job(batch=4), machine, request, predict=predict).options
+    assert option.trainer is not None
+    assert (option.trainer.devices, option.trainer.strategy, option.global_batch_size) == (8, "ddp", 8)
+
+
+def test_unused_devices_have_their_true_reason() -> None:
+    """Of 128 samples 32 could go to each of four devices, but BatchNorm would see fewer; 3 cannot be shared by two."""
+    for samples, count, batch_norm, reason in (
+        (128, 4.0, True, "BatchNorm sees 128 samples of a device and would see fewer on 4 devices"),
+        (
+            3,
+            2.0,
+            False,
+            "a global batch of 3 cannot be shared evenly by 2 devices: --allow batch tries others",
+        ),
+    ):
+        facts = BatchFacts(micro_batch_size=samples, samples_per_step=samples, batch_norm=batch_norm)
+        job = small_job().model_copy(update={"batch": facts})
+        machine = book(offer_row(instance_type="a100.nx", accelerator_count=count))
+        (option,) = rank(job, machine, Request(max_nodes=1), predict=ToyPredictor()).options
+        (note,) = (note.text for note in option.notes if note.kind == "unused_devices")
+        assert note.startswith(
+            f"uses 1 of {count:.0f} accelerators of a machine that is paid whole: {reason}"
+        )
 
 
 def test_every_sharding_has_the_trainer_s_word_for_it() -> None:
