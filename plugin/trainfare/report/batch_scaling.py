@@ -66,7 +66,24 @@ def describe_batch(recommendation: Recommendation, option: Option) -> str:
     elif steps is not None and job.optimizer_steps:
         text += f", in {steps:,.0f} steps, not {job.optimizer_steps:,}"
     return " ".join(
-        f"{sentence}." for sentence in (text, _describe_quality(recommendation, option)) if sentence
+        f"{sentence}."
+        for sentence in (
+            text,
+            _describe_quality(recommendation, option),
+            _describe_sharing(option, job.global_batch_size or 1),
+        )
+        if sentence
+    )
+
+
+def _describe_sharing(option: Option, own_batch: int) -> str:
+    """Say on how many devices the batches that a script adds up could be shared instead; "" where it adds up none."""
+    if option.accumulate_grad_batches == 1 or option.batch_ratio <= 1:
+        return ""
+    shared = round(_count_devices(option) / option.batch_ratio * option.accumulate_grad_batches)
+    return (
+        f"The {option.accumulate_grad_batches} batches added up for a step could be shared by up to {shared} devices, "
+        f"which keeps {own_batch:,}: --scale batch"
     )
 
 

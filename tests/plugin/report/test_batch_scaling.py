@@ -49,6 +49,16 @@ def test_of_several_options_with_another_batch_the_one_that_is_described_is_name
     assert "Fastest: each of 8 devices has 128 samples: a global batch of 1,024, not 128" in text
 
 
+def test_batches_that_are_added_up_can_be_shared_instead() -> None:
+    """Four of 32 samples on one device are as many on four."""
+    text = show(answer(eight(accumulate_grad_batches=4)))
+    assert (
+        "The 4 batches added up for a step could be shared by up to 4 devices, which keeps 128: --scale batch."
+        in text
+    )
+    assert "added up" not in show(answer(eight()))
+
+
 def test_the_batch_on_each_device_is_offered_where_the_script_shares_it() -> None:
     own = eight(global_batch_size=128, batch_ratio=1.0, quality_ratio=None)
     text = show(answer(own).model_copy(update={"fastest_scaled": eight()}))
