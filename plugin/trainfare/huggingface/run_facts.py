@@ -15,7 +15,7 @@ from trainfare.huggingface.versions import TrainingLength, count_batch, validate
 from trainfare.job.processes import count_nodes, read_precision
 from trainfare.job.run_facts import RunFacts
 from trainfare.job.run_plan import CheckpointTrigger, LoopLength
-from trainfare_core.job_profile import ParallelFacts
+from trainfare_core.job_profile import BatchScale, ParallelFacts
 
 GENERATES: Final = "this Trainer generates text in its step, and generation is not traced"
 """As those of TRL for GRPO, RLOO, PPO and online DPO, which have an attribute for it."""
@@ -123,11 +123,18 @@ def read_length(trainer: Any, training: TrainingLength, validation_batches: int 
         validation_runs=_count_validations(args, int(state.eval_steps or 0), steps, in_epoch),
         checkpoints=(CheckpointTrigger(every, int(saves == "epoch"), False, bool(args.save_only_model)),),
         early_end=type(stops[0]).__name__ if stops else "",
-        scales="per_device" if args.world_size == 1 and args.n_gpu <= 1 else "fixed",
+        scales=_find_scale(args),
         epochs=None if args.max_steps > 0 else float(args.num_train_epochs),
         drops_last=bool(args.dataloader_drop_last),
         validate_every_n_steps=int(state.eval_steps or 0) or None if args.eval_strategy == "steps" else None,
     )
+
+
+def _find_scale(args: Any) -> BatchScale:
+    """Return what more devices do to the batch; Accelerate may divide it by them."""
+    if args.accelerator_config is not None and args.accelerator_config.split_batches:
+        return "global"
+    return "per_device" if args.world_size == 1 and args.n_gpu <= 1 else "fixed"
 
 
 def _count_validations(args: Any, every: int, steps: int, in_epoch: int | None) -> int | None:

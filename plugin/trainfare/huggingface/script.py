@@ -159,6 +159,10 @@ def _load_train_call(call: FitCall, notes: tuple[str, ...], _made_up: MadeUpData
     if run.batch_of_rows:
         sizes = replace(sizes, micro_batch_size=size, notes=())
     compiled = ("torch_compile=True: the trace is eager",) if args.torch_compile else ()
+    halved = (
+        f"auto_find_batch_size=True: where {size} samples do not fit, fewer are trained with: not planned",
+    )
+    sizes = sizes if not args.auto_find_batch_size else replace(sizes, notes=(*sizes.notes, *halved))
     return LiveJob(
         module=trainer.model,
         batch=Batches(batches),

@@ -160,16 +160,16 @@ def find_beside(
 
 
 def watch_prepare(
-    stack: ExitStack, home: str, kind: str, names: Sequence[str], begin: Callable[[], None]
+    stack: ExitStack, home: str, kind: str, names: Sequence[str], begin: Callable[[Any], None]
 ) -> None:
-    """Call a function before each call of some methods with a model, until the stack is closed."""
+    """Call a function with the owner of some methods before each call with a model, until the stack is closed."""
     owner: Any = getattr(sys.modules[home], kind)
 
     def watch(original: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(original)
         def call(*args: Any, **kwargs: Any) -> Any:
             if any(isinstance(argument, nn.Module) for argument in (*args, *kwargs.values())):
-                begin()
+                begin(args[0])
             return original(*args, **kwargs)
 
         return call

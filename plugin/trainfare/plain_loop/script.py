@@ -336,9 +336,11 @@ class _LoopBeforeLaunch(ScriptLoop):
         return "per_device" if self._shares_work else None
 
     def _divides_batch(self) -> bool:
-        """Return whether the script divides its batch by the one process that runs here."""
+        """Return whether the script, or Accelerate, divides its batch by the one process that runs here."""
         if self._launch.devices is not None or not self._shares_work:
             return False
+        if self.splits_batches:
+            return True
         quotients = getattr(torch.distributed.init_process_group, "quotients", ())
         return getattr(getattr(self._loader, "batch_sampler", None), "batch_size", None) in quotients
 

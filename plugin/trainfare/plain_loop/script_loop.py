@@ -88,7 +88,7 @@ class ScriptLoop(ProbingMeter, LoopMeter):
         self._start_probe(probe, 0, 1, TargetError("the loop has no optimizer step that could be measured"))
         self.place = ""
         """The optimizer and the line of the step by which the loop was found; "" before that."""
-        self.prepared = False
+        self.prepared = self.splits_batches = False
         """`Accelerator.prepare` or `Fabric.setup` was called."""
         self.moves = self._open_steps = self._open_calls = self._steps_at_batch = 0
         self._earlier: weakref.WeakSet[Optimizer] = weakref.WeakSet()
@@ -132,10 +132,10 @@ class ScriptLoop(ProbingMeter, LoopMeter):
         stack.callback(register_optimizer_step_post_hook(self._after_any).remove)
         stack.callback(self._release)
 
-    def _begin_anew_here(self) -> None:
+    def _begin_anew_here(self, by: Any) -> None:
         """Forget what came before: the loop begins with what a call of `prepare` or `setup` gives."""
         self._release()
-        self.prepared, self.moves = True, 0
+        self.prepared, self.moves, self.splits_batches = True, 0, bool(getattr(by, "split_batches", False))
 
     def _release(self) -> None:
         """Undo every change, and keep nothing of the script."""

@@ -111,6 +111,29 @@ def test_accelerates_batch_follows_the_launcher() -> None:
     assert launch_on(one, 8).plan.optimizer_steps == 6 * math.ceil(math.ceil(ROWS / SIZE) / 8)
 
 
+@pytest.mark.parametrize("processes", ["1", "4"])
+def test_a_batch_that_accelerate_splits_stays_whole(processes: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether or not a launcher's variables say how many devices share it."""
+    monkeypatch.setenv("WORLD_SIZE", processes)
+    configured = (
+        "from accelerate.utils import DataLoaderConfiguration as Configuration\naccelerator = Accelerator("
+    )
+    splits = f"{configured}dataloader_config=Configuration(split_batches=True)"
+    set_up = ACCELERATE[0].replace("accelerator = Accelerator(", splits)
+    one = trace(LOOP.format(set_up=set_up, backward=ACCELERATE[1]))
+    assert (one.batch.scales, one.global_samples_per_step, one.parallel.world_size) == ("global", SIZE, 1)
+    with pytest.raises(InputError, match="the script divides its batch by their number"):
+        launch_on(one, 8)
+
+
+def test_a_batch_that_a_trainer_splits_or_may_halve_is_said() -> None:
+    splits = "num_train_epochs=3, accelerator_config={'split_batches': True}"
+    assert trace(HUGGING_FACE % splits).batch.scales == "global"
+    found = trace(HUGGING_FACE % "num_train_epochs=3, auto_find_batch_size=True")
+    note = f"auto_find_batch_size=True: where {SIZE} samples do not fit, fewer are trained with: not planned"
+    assert (found.batch.scales, note in found.notes) == ("per_device", True)
+
+
 @pytest.mark.parametrize(("devices", "scales"), [("'auto'", "per_device"), ("4", "fixed")])
 def test_fabrics_batch_follows_the_devices_where_it_names_none(devices: str, scales: str) -> None:
     set_up, backward = FABRIC
