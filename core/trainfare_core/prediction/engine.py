@@ -9,6 +9,7 @@ for time and memory, and more doubt.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import reduce
 from typing import Final
@@ -20,6 +21,7 @@ from trainfare_core.arrays import Array, Rows
 from trainfare_core.candidates import SHARDINGS, CandidateTable, take
 from trainfare_core.candidates.table import join_tables
 from trainfare_core.errors import UnknownNameError
+from trainfare_core.hardware.accelerator_rows import Accelerator
 from trainfare_core.hardware.accelerators import accelerator
 from trainfare_core.hardware.earlier_runs import Evidence, find_earlier_runs, find_figures
 from trainfare_core.job_profile import JobProfile
@@ -39,6 +41,7 @@ from trainfare_core.prediction.roofline_job import roofline_steps
 from trainfare_core.prediction.source import narrow_interval
 from trainfare_core.prediction.table import PredictionTable
 from trainfare_core.prediction.uncertainty import Z80
+from trainfare_core.prediction.vendor_errors import find_vendor_error
 from trainfare_core.prices.shapes import MachineShapes
 from trainfare_core.variants import JobVariant, is_decoder
 
@@ -91,7 +94,8 @@ def predict_run(run: Run, shapes: MachineShapes, plans: CandidateTable) -> Predi
     for i, name in enumerate(names):
         refused[i] = _refusal(run, str(name), devices)
         row[i] = max(len(devices.found) - 1, 0)
-    factors = correction_factors(run, devices.found)
+    missed = _find_vendor_errors(run, devices.found)
+    factors = correction_factors(run, devices.found) * np.exp(missed[:, 0])
     placed = PlacedPlans(shapes, plans, devices, row[inverse], devices.column(factors.tolist(), row[inverse]))
     reason = _list_reasons(run, placed, refused[inverse])
     if run.ledger is None and plans.parallel is None:
@@ -104,12 +108,25 @@ def predict_run(run: Run, shapes: MachineShapes, plans: CandidateTable) -> Predi
         likeness = placed.compare(run, run.groups, step.host_share)
         unknown_share = placed.find_unknown_share(run)
         log_sigma = run.groups.widen(log_sigma, likeness, unknown_share)
+        log_sigma = np.hypot(log_sigma, devices.column(missed[:, 1].tolist(), placed.row) * unknown_share)
         nearest, is_guess = likeness.nearest, likeness.is_guess & (unknown_share > 0)
     for index, device in enumerate(devices.found):
         if runs := find_earlier_runs(run.earlier, device.silicon):
             log_sigma = np.where(placed.row == index, narrow_interval(runs, log_sigma), log_sigma)
     log_sigma = np.hypot(log_sigma, run.profile.work_log_sigma)
     return _build_table(run, placed, step, log_sigma, reason, nearest, is_guess)
+
+
+def _find_vendor_errors(run: Run, devices: Sequence[Accelerator]) -> Array:
+    """Return mean and standard deviation of ln(measured / predicted) by the vendor of each device, shape (n, 2)."""
+    origin = run.correction.device
+    found = [
+        (0.0, 0.0)
+        if run.groups is None or (origin is not None and origin.vendor == device.vendor)
+        else find_vendor_error(run.profile, device)
+        for device in devices
+    ]
+    return np.array(found, dtype=np.float64).reshape(-1, 2)
 
 
 def _build_table(

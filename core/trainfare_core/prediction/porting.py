@@ -114,10 +114,8 @@ def find_basis(profile: JobProfile, device: Accelerator) -> tuple[str, bool]:
     software = _SOFTWARE.get(device.vendor, _SOFTWARE.get(device.kind, ""))
     if not software:
         return "", True
-    work, catalogue = describe_work(profile), accelerators()
-    siblings = {other.name for other in catalogue if other.generation == device.generation}
-    table = data_rows("measured_software.csv")
-    rows = [row for row in table if row["work"] == work and row["accelerator"] in siblings]
+    work = describe_work(profile)
+    rows = [row for row in _list_measured_rows(device) if row["work"] == work]
     if not rows:
         return f"no step on {device.name} in {software} was ever measured with {work}", False
     names, sources = (sorted({row[column] for row in rows}) for column in ("accelerator", "source"))
@@ -128,6 +126,30 @@ def find_basis(profile: JobProfile, device: Accelerator) -> tuple[str, bool]:
     if count < LEAST_ROWS:
         return f"too few measured with {work} ({counted})", False
     return f"rests on {counted}", True
+
+
+@dataclass(frozen=True, slots=True)
+class MeasuredRows:
+    """Fitted rows in the software of a device's vendor: like a job, on its generation and on it, and of any work."""
+
+    of_generation: int
+    of_device: int
+    of_any_work: int
+
+
+def count_measured_rows(profile: JobProfile, device: Accelerator) -> MeasuredRows | None:
+    """Return the fitted rows in the software of a device's vendor; None: it is NVIDIA's, whose are enough."""
+    if device.vendor not in _SOFTWARE and device.kind not in _SOFTWARE:
+        return None
+    siblings = _list_measured_rows(device)
+    like = [row for row in siblings if row["work"] == describe_work(profile)]
+    own = [row for row in like if row["accelerator"] == device.name]
+    return MeasuredRows(*(sum(int(row["rows"]) for row in rows) for rows in (like, own, siblings)))
+
+
+def _list_measured_rows(device: Accelerator) -> list[dict[str, str]]:
+    siblings = {other.name for other in accelerators() if other.generation == device.generation}
+    return [row for row in data_rows("measured_software.csv") if row["accelerator"] in siblings]
 
 
 def describe_work(profile: JobProfile) -> str:

@@ -30,6 +30,7 @@ COLLECTED: Final = {
         "throughput_train.csv", "throughput_train_2.csv", "time_to_train.csv", "time_to_train_2.csv", "kernels.csv.gz",
         "microbench_achieved.csv", "collectives_allreduce.csv.gz",
     ),
+    "step_time_4": ("steps.csv",),
     "strategy": (
         "memory_reference.csv", "memory_reference_2.csv", "transfer_results.csv", "learning_curves.csv",
     ),

@@ -7,7 +7,8 @@ Fit everything that the predictions of the product are made of, and write `core/
 Each fit is its own command in a process of its own, in this order, since a fit reads the coefficients of those before
 it as they ship: links (link_calibration.json), one device (calibration.json), language models
 (decoder_calibration.json), distance from measured runs (distance.json, measured_groups.csv), memory
-(memory_calibration.json), the rows of other vendors' software that these were fitted on (measured_software.csv),
+(memory_calibration.json), the rows of other vendors' software that these were fitted on (measured_software.csv) and
+what predictions on it miss by (vendor_errors.csv),
 comparisons and learning curves of fine-tuning methods (strategy_evidence.csv, strategy_drops.csv), critical batches
 (critical_batch.json) and the age of prices (price_age.json). What of an error a change of a job keeps
 (change_errors.json) is fitted by `runners.change_errors` from the rows that `runners.step_time --leave-out source
@@ -67,6 +68,13 @@ FITS: Final = (
         (
             "--data", "{data}/calibration", "--cache", "{cache}",
             "--out", "core/trainfare_core/data/measured_software.csv",
+        ),
+    ),
+    Fit(
+        "vendor_errors", "runners.vendor_errors",
+        (
+            "--data", "{data}/calibration", "--cache", "{cache}",
+            "--out", "core/trainfare_core/data/vendor_errors.csv",
         ),
     ),
     Fit("methods", "fitting.strategy", ("{data}/strategy/transfer_results.csv",)),

@@ -253,6 +253,8 @@ def launch_share(operations: Operations, overhead: OverheadFit) -> Array:
 def usable_dtype(device: Accelerator, dtype: str) -> tuple[str, float | None]:
     """Return the type that really runs and its dense peak in FLOP/s; None where there is none."""
     known = dtype if dtype in ("fp64", "fp32", *_PACKED) or dtype in _TENSOR_DTYPES else "fp32"
+    if known == "tf32" and device.vendor == "amd":
+        known = "fp32"  # PyTorch's ROCm build takes the permission only where HIPBLASLT_ALLOW_TF32=1
     for candidate in (known, *_FALLBACK.get(known, ())):
         if peak := device.peak_flops_per_s(candidate):
             return candidate, peak
