@@ -170,8 +170,10 @@ def _format_line(frame: traceback.FrameSummary) -> str:
 def format_line(filename: str, line: int | None, name: str) -> str:
     """Return a line of a file in the form of `place_in_user_code`."""
     path = Path(filename)
+    folder = next((number for number, part in enumerate(path.parts) if part in _INSTALLED), None)
     try:
-        shown = path.resolve().relative_to(Path.cwd())
+        # Of a package from its name on: a profile does not tell where its writer's environment lies.
+        shown = path.resolve().relative_to(Path.cwd()) if folder is None else Path(*path.parts[folder + 1 :])
     except ValueError:
         shown = path
     return f"{shown}:{line} in {name}"

@@ -147,7 +147,7 @@ def test_the_users_line_stands_before_the_librarys(tmp_path: Path) -> None:
     error = error_of(lambda: space["read"]("absent/x.npy"))
     text = describe_raised("train.py", error)
     assert text.startswith("train.py needs a file that is not here at ")
-    assert text.index("test_missing_here.py:") < text.index(f", through {library}:2 in read")
+    assert text.index("test_missing_here.py:") < text.index(f", through {library.name}:2 in read")
 
 
 def test_a_target_and_a_config_say_the_same(tmp_path: Path) -> None:

@@ -38,5 +38,5 @@ def test_a_package_under_another_prefix_is_not_the_users_code(prefix: str, tmp_p
     library = Path(prefix) / "segmentation" / "loss.py"
     assert place_in_user_code(traceback_through(script, torch_file)) == f"{script}:2 in step"
     assert place_in_user_code(traceback_through(script, library, torch_file)) == (
-        f"{library}:2 in step, called from {script}:2 in step"
+        f"{Path('segmentation', 'loss.py')}:2 in step, called from {script}:2 in step"
     )
