@@ -15,6 +15,25 @@ from trainfare_core.run_cost.sentences import cost_assumptions
 from trainfare_core.variants import why_no_precision, why_no_variant, why_not_split
 
 
+def _describe_batch(profile: JobProfile, request: Request) -> str:
+    machines = f"up to {request.plan_space.node_counts(profile)[-1]} machines of one kind"
+    if request.plan_space.scales_weakly(profile):
+        return (
+            "each device keeps the script's batch: more of them have a larger global batch, and an epoch fewer steps, "
+            f"where they share its data; a number of steps that the script states stays; {machines}"
+        )
+    nearest = (
+        ", but where all accelerators cannot share it the nearest batch that they can is trained with, in as "
+        "many steps as see the same samples: the learning rate must be set anew and the result may differ"
+        if "batch" in request.constraints.allow
+        else ""
+    )
+    return (
+        "the global batch stays what the profile trains with: more devices share it, and the number of optimizer "
+        f"steps does not change{nearest}; {machines}"
+    )
+
+
 def _plan_assumption(profile: JobProfile, constraints: Constraints) -> str:
     name = profile.parallel.strategy
     kept_text = (
@@ -44,17 +63,7 @@ def assumptions_of(profile: JobProfile, request: Request, notes: tuple[str, ...]
     """Return the assumptions of an answer, in sentences."""
     constraints = request.constraints
     lines = [
-        (
-            "the global batch stays what the profile trains with: more devices share it, and the number of optimizer "
-            "steps does not change"
-            + (
-                ", but where all accelerators cannot share it the nearest batch that they can is trained with, in as "
-                "many steps as see the same samples: the learning rate must be set anew and the result may differ"
-                if "batch" in constraints.allow
-                else ""
-            )
-            + f"; up to {request.plan_space.node_counts(profile)[-1]} machines of one kind"
-        ),
+        _describe_batch(profile, request),
         _plan_assumption(profile, constraints),
         (
             "intervals are the central 80 %; an option is feasible when it keeps budget and deadline "

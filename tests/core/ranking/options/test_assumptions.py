@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from builders.toy_market import small_job
-from trainfare_core.job_profile import SynchronizedNorms
+from trainfare_core.job_profile import BatchScale, SynchronizedNorms
+from trainfare_core.limits.constraints import Scale
 from trainfare_core.ranking.options.assumptions import assumptions_of
 from trainfare_core.ranking.pricing.request import Request
 from trainfare_core.recommendation import Constraints
@@ -33,3 +34,23 @@ def test_whose_samples_batch_norm_sees_is_said(
         text = " ".join(assumptions_of(job, Request(Constraints(allow=allow)), ()))
         assert (says.format(words) in text) if says else ("BatchNorm" not in text)
         assert ("2 layers of SyncBatchNorm exchange their moments" in text) == (synchronized is not None)
+
+
+@pytest.mark.parametrize(
+    ("scales", "scale", "grows"),
+    [
+        ("per_device", None, True),
+        ("per_device", "batch", False),
+        ("fixed", None, False),
+        ("fixed", "samples", True),
+        ("global", None, False),
+    ],
+)
+def test_what_more_devices_do_to_the_batch_is_said(
+    scales: BatchScale, scale: Scale | None, grows: bool
+) -> None:
+    job = small_job()
+    job = job.model_copy(update={"batch": job.batch.model_copy(update={"scales": scales})})
+    text = " ".join(assumptions_of(job, Request(Constraints(scale=scale)), ()))
+    assert ("each device keeps the script's batch" in text) == grows
+    assert ("the global batch stays what the profile trains with" in text) != grows
