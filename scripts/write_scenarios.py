@@ -60,8 +60,8 @@ def page(as_of: str) -> str:
             "checks the answer by hand: "
             "steps x time of a step, start-up and the rest, times the price of an hour, and how much of the "
             "accelerators' peak the "
-            "predicted step would use. The profiles are traced from `examples/llama_7b.py` and "
-            "`examples/scenario_jobs.py`."
+            "predicted step would use. The profiles are traced from `examples/llama_7b.py`, "
+            "`examples/scenario_jobs.py` and the scripts `examples/scale_*.py`."
         ),
         "",
         f"Ages are counted to {as_of}.\n",
@@ -107,10 +107,10 @@ def check_by_hand(answer: Recommendation, path: Path) -> str:
     from trainfare_core.variants import find_compute_type
 
     profile = read_profile(str(path))
-    steps = profile.plan.optimizer_steps
     option = answer.best(answer.objective) or next(iter(answer.options), None)
     if option is None and answer.alternatives:
         option = answer.alternatives[0].option
+    steps = None if option is None or option.optimizer_steps is None else round(option.optimizer_steps)
     if option is None or steps is None:
         return f"nothing is ranked: {answer.no_spot_because or answer.unknown_because}."
     step_s, rate = option.step_s.mid, option.usd_per_hour
@@ -128,7 +128,8 @@ def check_by_hand(answer: Recommendation, path: Path) -> str:
         if trainer is None
         else trainer.devices * trainer.num_nodes
     )
-    flops = profile.step_flops * profile.parallel.world_size
+    batch, of_device = option.global_batch_size, profile.batch.samples_per_step
+    flops = profile.step_flops * (batch / of_device if batch and of_device else profile.parallel.world_size)
     device = resolve_device(option.accelerator)
     per_device = flops / step_s / devices
     dtype = find_compute_type(profile.precision if trainer is None else trainer.precision) or "fp32"
