@@ -3,6 +3,7 @@ A Python that has torch and what comes with it in memory: it starts in some mill
 
     monkeypatch.setattr(sys, "executable", warm_python())     commands start the process of a TARGET so
     run_cli(..., python=warm_python())                        the command itself, and what it starts
+    warm_python(LAUNCHED)                                     any program of a launcher that trains, with its loops in memory
 
 `warm_python` is a small program that a process starts like any Python. It hands its arguments, variables, working
 folder and standard streams to the server, whose fork does the work in a session of its own, waits for it and ends alike.
@@ -10,7 +11,8 @@ Where it is killed, the server kills the fork's group. What the server has not p
 command or the process of a TARGET, a variable that is read on import) is run by the real Python in its place.
 
 No library of a training loop is in memory beforehand, so a script imports its own as ever. A test whose subject is the
-start of a process, its imports, its signals or its limits takes `sys.executable`.
+start of a process, its imports, its signals or its limits takes `sys.executable`. With modules that are named besides, as
+`LAUNCHED`, every program is a fork, whatever its variables: a script that trains without trainfare cannot tell.
 """
 
 from __future__ import annotations
@@ -53,6 +55,12 @@ PRELOADED = (
 )  # fmt: skip
 """Modules that take time and behave alike whenever they are imported; without what trainfare waits for, the loops."""
 LOOPS = {"lightning", "pytorch_lightning", "transformers", "accelerate", "keras", "trl", "peft", "datasets"}
+LAUNCHED = (
+    "torch.distributed.launcher.api", "torch.distributed.elastic.rendezvous.c10d_rendezvous_backend",
+    "torch.distributed.elastic.agent.server.local_elastic_agent", "torch.distributed.elastic.rendezvous.dynamic_rendezvous",
+    "lightning.pytorch", "lightning.fabric", "accelerate", "transformers.trainer", "transformers.models.bert.modeling_bert",
+)  # fmt: skip
+"""Modules of torchrun, and of scripts that it starts to train."""
 READ_ON_IMPORT = (
     "ACCELERATE_", "COVERAGE", "CUDA", "FAKETIME", "GLOO_", "HF_", "JAX_", "KMP_", "LANG", "LC_", "LD_", "MALLOC_",
     "MKL_", "MPL", "NO_COLOR", "NPY_", "NUMEXPR", "NUMBA", "OMP_", "OPENBLAS_", "POLARS_", "PYTHON", "PYTORCH", "SCIPY_",
@@ -67,14 +75,16 @@ call, server = sys.argv[1:], {folder!r} + "/socket"
 real = {real!r}
 def be_cold():
     posix.execv(real, [real, *call])
+if call[:1] == ["-u"]:
+    del call[0]  # as torchrun starts a rank
 of_target = len(call) > 1 and call[0] == "-c" and "trainfare.user_process.child" in call[1]
-if not of_target and call[:2] != ["-m", "trainfare"]:
+if not {any_program} and not of_target and call[:2] != ["-m", "trainfare"]:
     be_cold()
-names = {{*{environment!r}.items()}} ^ {{*posix.environ.items()}}
+names = set() if {any_program} else {{*{environment!r}.items()}} ^ {{*posix.environ.items()}}
 for name, _ in names:
     if name == b"HOME" or name.startswith({prefixes!r}) and name not in {known!r}:
         be_cold()
-if posix.environ.get(b"PYTHONHASHSEED", b"0") != b"0" or of_target is False and b"PYTHONSAFEPATH" in posix.environ:
+if not {any_program} and posix.environ.get(b"PYTHONHASHSEED", b"0") != b"0" or of_target is False and b"PYTHONSAFEPATH" in posix.environ:
     be_cold()
 try:
     folder = posix.getcwdb()
@@ -108,8 +118,8 @@ posix._exit(code)
 
 
 @functools.cache
-def warm_python() -> str:
-    """Return a Python whose processes are forks of a server; the server ends with this process."""
+def warm_python(modules: tuple[str, ...] = ()) -> str:
+    """Return a Python whose processes are forks of a server, with these modules too; the server ends with this process."""
     if sys.platform != "linux" or any(name.startswith("COVERAGE") for name in os.environ):
         return sys.executable  # other systems' frameworks bear no fork, and what a fork runs is not measured
     folder = Path(tempfile.mkdtemp(prefix="trainfare-warm-"))
@@ -121,9 +131,12 @@ def warm_python() -> str:
         f"exec(compile(open({__file__!r}).read(), '<warm process>', 'exec'))"  # no frame is of a user's file
     )
     server = subprocess.Popen(
-        [sys.executable, "-c", start, str(folder), str(listener.fileno())],
+        [sys.executable, "-c", start, str(folder), str(listener.fileno()), *modules],
         stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, pass_fds=[listener.fileno()],
-        env={**os.environ, "PYTHONHASHSEED": "0", "OPENBLAS_NUM_THREADS": "1", "MPLBACKEND": "agg"},
+        env={
+            **os.environ, "PYTHONHASHSEED": "0", "OPENBLAS_NUM_THREADS": "1", "MPLBACKEND": "agg",
+            "JE_ARROW_MALLOC_CONF": "background_thread:false",  # pyarrow's, which transformers imports
+        },
     )  # fmt: skip
     listener.close()
     atexit.register(server.communicate)
@@ -133,6 +146,7 @@ def warm_python() -> str:
             python=Path(sys.executable).resolve(),
             real=sys.executable,
             folder=str(folder),
+            any_program=bool(modules),
             environment=dict(os.environb),
             prefixes=tuple(prefix.encode() for prefix in READ_ON_IMPORT),
             known={name.encode() for name in _KNOWN},
@@ -259,17 +273,17 @@ def _is_shadowed(entries: list[str], known: list[str]) -> bool:
     )
 
 
-def _serve(folder: Path, listener: socket.socket, real: str) -> None:
+def _serve(folder: Path, listener: socket.socket, real: str, modules: list[str]) -> None:
     """Import once somebody asks, serve, and in each fork run what is asked for; called in a process of its own."""
     either: list[Any] = [listener, 0]
     asked, _, _ = select.select(either, [], [])
     if 0 in asked:
         return
-    for name in PRELOADED:
+    for name in (*PRELOADED, *modules):
         if importlib.util.find_spec(name.partition(".")[0]) is not None:
             with contextlib.suppress(Exception):  # who needs it sees why it cannot be imported
                 importlib.import_module(name)
-    loops = LOOPS & sys.modules.keys()
+    loops = set[str]() if modules else LOOPS & sys.modules.keys()
     threads = [*Path("/proc/self/task").iterdir()]
     assert not loops, f"{loops} are imported, for which trainfare waits"
     assert len(threads) == 1, f"{len(threads)} threads, which a fork would not have"
@@ -288,9 +302,12 @@ def _serve(folder: Path, listener: socket.socket, real: str) -> None:
     sys.argv[:] = [call[0], *call[2:]]
     if call[0] == "-c":
         exec(compile(call[1], "<string>", "exec"), main.__dict__)
-    else:
+    elif call[0] == "-m":
         runpy.run_module(call[1], run_name="__main__", alter_sys=True)
+    else:
+        sys.path[0], sys.argv[:] = str(Path(call[0]).resolve().parent), call
+        runpy.run_path(call[0], run_name="__main__")
 
 
 if __name__ == "__main__":
-    _serve(Path(sys.argv[1]), socket.socket(fileno=int(sys.argv[2])), sys.executable)
+    _serve(Path(sys.argv[1]), socket.socket(fileno=int(sys.argv[2])), sys.executable, sys.argv[3:])
