@@ -75,7 +75,7 @@ call, server = sys.argv[1:], {folder!r} + "/socket"
 real = {real!r}
 def be_cold():
     posix.execv(real, [real, *call])
-if call[:1] == ["-u"]:
+if {any_program} and call[:1] == ["-u"]:
     del call[0]  # as torchrun starts a rank
 of_target = len(call) > 1 and call[0] == "-c" and "trainfare.user_process.child" in call[1]
 if not {any_program} and not of_target and call[:2] != ["-m", "trainfare"]:

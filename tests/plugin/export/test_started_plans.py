@@ -29,7 +29,7 @@ from trainfare.fake_step import trace_job
 from trainfare_core.errors import InputError
 from trainfare_core.recommendation import PREDICTION_VARIABLE, Launch, Option, Recommendation
 
-pytestmark = [*lightning_modules.quiet, *huggingface.quiet]
+pytestmark = [pytest.mark.own_start, *lightning_modules.quiet, *huggingface.quiet]
 
 NOW = datetime(2026, 11, 30, tzinfo=timezone.utc)
 SEEN = "CUDA_VISIBLE_DEVICES"
