@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import subprocess
 import warnings
@@ -83,8 +84,13 @@ def test_the_target_takes_the_plan_of_a_scenario(
     assert done.exit_code == 0, done.stderr
     answer = Recommendation.from_json(done.stdout)
     best = answer.best("cheapest")
-    if best is None or (target == "sagemaker" and best.run_hours.high_80 > 500):
-        with pytest.raises(InputError, match=r"the answer has none|ends a job after 28 days|--porting"):
+    is_too_long = best is not None and target == "sagemaker" and best.run_hours.high_80 > 500
+    has_rdma = best is not None and re.match(r"Standard_[A-Z]+\d+[a-z]*r", best.instance_type)
+    lacks_rdma = best is not None and target == "azureml" and best.nodes > 1 and not has_rdma
+    if best is None or is_too_long or lacks_rdma:
+        with pytest.raises(
+            InputError, match=r"the answer has none|ends a job after 28 days|--porting|no RDMA network"
+        ):
             export_plan(answer, target, "cheapest")
         return
     files = export_plan(answer, target, "cheapest")
