@@ -106,9 +106,9 @@ def test_a_job_without_a_known_batch_has_the_variant_too() -> None:
 
 
 def test_the_example_profiles_with_blocks_can_be_planned_with_checkpointing() -> None:
-    """All but that of a perceptron, which repeats no block."""
+    """All but that of a perceptron, which repeats no block, and of a loop of Accelerate, traced on real tensors in it."""
     fields = {path.stem: why_not_checkpointed(read(path)) for path in Path("docs/examples").glob("*.json")}
-    assert [name for name, because in fields.items() if because] == ["tiny"]
+    assert sorted(name for name, because in fields.items() if because) == ["accelerate-vit", "tiny"]
 
 
 def read(path: Path) -> JobProfile:
