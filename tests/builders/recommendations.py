@@ -7,6 +7,7 @@ import math
 from typing import Any
 
 from trainfare_core.job_profile import MeasuredStep, Quantiles
+from trainfare_core.ranking.alternatives.why_not import WhyNot
 from trainfare_core.ranking.cost_outlook import cost_outlook
 from trainfare_core.recommendation import (
     Constraints,
@@ -221,11 +222,29 @@ def job(**overrides: Any) -> JobSummary:
         "step_flops": 6_990_000_000_000,
         "optimizer_steps": 100_000,
         "global_batch_size": 8,
+        "optimizers": ("AdamW",),
         "trace_coverage": 0.9993,
         "measured_on": "NVIDIA RTX A4000",
         "measured_step_s": 0.612,
     }
     return JobSummary(**{**fields, **overrides})
+
+
+def make_why_not(**overrides: Any) -> WhyNot:
+    """Return why the machine `m` is not the answer, or what is given of it."""
+    fields: dict[str, Any] = {
+        "tool_version": "0",
+        "machine": "m",
+        "objective": "cheapest",
+        "job": job(),
+        "constraints": Constraints(),
+        "offers": 1,
+        "option": None,
+        "best": None,
+        "rejections": (),
+        "sentence": "m costs more",
+    }
+    return WhyNot(**{**fields, **overrides})
 
 
 def make_measured_step(**overrides: Any) -> MeasuredStep:

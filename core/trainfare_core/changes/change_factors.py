@@ -6,6 +6,7 @@ What can differ between two profiles of a job, one factor at a time, and profile
 | prices | the price book |
 | steps | optimizer steps of the run |
 | global_batch | samples per optimizer step over all devices |
+| devices | whether the batch follows the devices: `devices="auto"`, or the launcher's number |
 | strategy | devices, nodes, accumulation and Lightning's strategy of the profile |
 | precision | Lightning's precision |
 | model | operations, parameters, optimizer, synchronized norms: FLOPs and bytes of a sample |
@@ -20,6 +21,9 @@ The operations of a profile cannot be divided, so they belong to one factor: to 
 of a sample differ, else to the precision, the global batch or the strategy, whichever differs first. Where model and
 precision both differ, a profile with the model of one and the precision of the other is the first with every floating
 type replaced by the one which most bytes of that kind and phase have in the second, and its bytes scaled by the size.
+
+Steps and global batch of a job whose batch follows the devices are compared on the devices of the other job: what they
+are on one device is no change of the script (`compare_on_same_devices`).
 """
 
 from __future__ import annotations
@@ -32,8 +36,10 @@ from typing import Final, Literal, TypeAlias, get_args
 
 import numpy as np
 
+from trainfare_core.batch_scaling import launch_on, scale_run
 from trainfare_core.candidates import CandidateTable
-from trainfare_core.job_profile import JobProfile, OperationGroup, OperationKind, Phase, RunPlan
+from trainfare_core.errors import InputError
+from trainfare_core.job_profile import EpochFacts, JobProfile, OperationGroup, OperationKind, Phase, RunPlan
 from trainfare_core.prediction.table import PredictionTable
 from trainfare_core.prices.shapes import MachineShapes
 from trainfare_core.ranking.pricing.plan_search import Predictor
@@ -43,6 +49,7 @@ Factor: TypeAlias = Literal[
     "prices",
     "steps",
     "global_batch",
+    "devices",
     "strategy",
     "precision",
     "model",
@@ -66,9 +73,37 @@ _BYTES: Final = {"fp64": 8, "fp32": 4, "tf32": 4, "bf16": 2, "fp16": 2, "fp8": 1
 """Size of a floating type; other types are left as they are."""
 
 
+_OTHER_DEVICES: Final = np.array([1, 8])
+"""On which steps by epochs are not those that are stated. Chosen: one machine of each usual size."""
+
+
+def compare_on_same_devices(base: JobProfile, head: JobProfile) -> tuple[JobProfile, JobProfile]:
+    """Return base and head, that one whose batch follows the devices as it is on those of the other."""
+    if follows_devices(head):
+        return base, _launch_as(head, base)
+    return (_launch_as(base, head) if follows_devices(base) else base), head
+
+
+def follows_devices(profile: JobProfile) -> bool:
+    """Return whether each device of a job has the batch of one, as the script stands."""
+    return profile.batch.scales == "per_device"
+
+
+def _launch_as(profile: JobProfile, other: JobProfile) -> JobProfile:
+    layout = other.parallel
+    if profile.parallel.replicas or layout.replicas:
+        return profile
+    try:
+        launched = launch_on(profile, layout.devices, layout.num_nodes)
+    except InputError:  # an epoch has no step there
+        return profile
+    scales = profile.batch.scales
+    return launched.model_copy(update={"batch": launched.batch.model_copy(update={"scales": scales})})
+
+
 @dataclass(frozen=True)
 class MixedProfiles:
-    """Base and head of a change, and the profiles between them."""
+    """Base and head of a change on the same devices, and the profiles between them."""
 
     base: JobProfile
     head: JobProfile
@@ -77,10 +112,12 @@ class MixedProfiles:
     def changed(self) -> tuple[Factor, ...]:
         """Factors that differ between the profiles, in the order of `FACTORS`; prices are not theirs."""
         base, head = self.base, self.head
+        both_follow = follows_devices(base) and follows_devices(head)
         split = base.parallel != head.parallel or base.batch.micro_batch_size != head.batch.micro_batch_size
         differs: dict[Factor, bool] = {
-            "steps": base.plan.optimizer_steps != head.plan.optimizer_steps,
+            "steps": _count_steps(base, both_follow) != _count_steps(head, both_follow),
             "global_batch": base.global_samples_per_step != head.global_samples_per_step,
+            "devices": follows_devices(base) != follows_devices(head),
             "strategy": split,
             "precision": base.precision != head.precision,
             "model": not _same_model(base, head),
@@ -134,7 +171,9 @@ class MixedProfiles:
                     f"a global batch of {samples:,} cannot be shared by the {side.parallel.data_parallel_size} devices "
                     "of the profile"
                 )
-            batch = batch.model_copy(update={"samples_per_step": share})
+            batch = batch.model_copy(
+                update={"samples_per_step": share, "scales": self._side("devices", taken).batch.scales}
+            )
         elif self.owner != "strategy":
             layout = self._side("strategy", taken).parallel
             parallel = parallel.model_copy(
@@ -143,12 +182,16 @@ class MixedProfiles:
                 }
             )
         steps, saves = self._side("steps", taken).plan, self._side("checkpoints", taken).plan
+        validation = self._side("validation", taken)
+        validation_batches = _validation_batches(validation, side)
         plan = side.plan.model_copy(
             update={
                 "optimizer_steps": steps.optimizer_steps,
                 "unknown_because": steps.unknown_because,
                 "max_time_s": steps.max_time_s,
-                "validation_batches": _validation_batches(self._side("validation", taken), side),
+                "epochs": steps.epochs,
+                "epoch": _mix_epoch(steps, validation.plan, validation_batches, saves),
+                "validation_batches": validation_batches,
                 "checkpoint_bytes": saves.checkpoint_bytes,
                 "checkpoint_every_n_steps": saves.checkpoint_every_n_steps,
             }
@@ -224,6 +267,12 @@ def _same_model(base: JobProfile, head: JobProfile) -> bool:
     )
 
 
+def _count_steps(profile: JobProfile, follows: bool) -> list[float | None]:  # noqa: FBT001 - of this module
+    """Return the steps of a run, and those on other devices where its batch follows them: by epochs, or stated."""
+    steps = profile.plan.optimizer_steps
+    return [steps, *(scale_run(profile, _OTHER_DEVICES).steps.tolist() if follows and steps else [])]
+
+
 def _resident(profile: JobProfile) -> tuple[object, ...]:
     return profile.memory, profile.parameters, profile.optimizer
 
@@ -231,7 +280,9 @@ def _resident(profile: JobProfile) -> tuple[object, ...]:
 def _drop_other_factors(profile: JobProfile) -> JobProfile:
     """Return a profile without what other factors are about, and without what no price depends on."""
     source = profile.source.model_copy(update={"tool_version": "", "compiled": False})
-    reset = {"name": "", "notes": (), "plan": RunPlan(optimizer_steps=0), "measured": None, "source": source}
+    batch = profile.batch.model_copy(update={"scales": None})
+    plan = RunPlan(optimizer_steps=0)
+    reset = {"name": "", "notes": (), "plan": plan, "measured": None, "source": source, "batch": batch}
     return profile.model_copy(update=reset)
 
 
@@ -251,6 +302,34 @@ def _validation_batches(source: JobProfile, own_profile: JobProfile) -> int:
         return source.plan.validation_batches
     return round(
         _validation(source) / (own_profile.batch.micro_batch_size * own_profile.parallel.data_parallel_size)
+    )
+
+
+def _mix_epoch(
+    steps: RunPlan, validation: RunPlan, validation_batches: int, saves: RunPlan
+) -> EpochFacts | None:
+    """
+    Return what a mixed length is counted from on other devices, each fact from the plan that says it here.
+
+    Args:
+        steps: gives the epoch and its end.
+        validation: gives how often it validates.
+        validation_batches: of its whole run, in those of the mixed profile.
+        saves: gives how often it saves.
+    """
+    if steps.epoch is None:
+        return None
+    validated, saved = validation.epoch or steps.epoch, saves.epoch or steps.epoch
+    ratio = validation_batches / validation.validation_batches if validation.validation_batches else 1.0
+    return steps.epoch.model_copy(
+        update={
+            "validation_batches": round(validated.validation_batches * ratio),
+            "validation_shared": validated.validation_shared,
+            "validate_every_n_steps": validated.validate_every_n_steps,
+            "validate_every_n_epochs": validated.validate_every_n_epochs,
+            "validations_in_epoch": validated.validations_in_epoch,
+            "checkpoint_every_n_epochs": saved.checkpoint_every_n_epochs,
+        }
     )
 
 

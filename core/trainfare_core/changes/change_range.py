@@ -128,7 +128,8 @@ def _compute_step_sigma(mixed: MixedProfiles, base: Option, head: Option) -> flo
         or _differ(base, head, "micro_batch_size", "accumulate_grad_batches"),
         "precision": "precision" in changed or _differ(base.trainer, head.trainer, "precision"),
         "model": not changed.isdisjoint(("model", "trace")),
-        "devices": _differ(base, head, "machine", "accelerator_count", "nodes", "sharding", "model_split"),
+        "devices": "devices" in changed
+        or _differ(base, head, "machine", "accelerator_count", "nodes", "sharding", "model_split"),
     }
     things: list[ChangedThing] = [thing for thing, differ in differs.items() if differ]
     independent = math.hypot(_get_log_sigma(base.step_s), _get_log_sigma(head.step_s))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from trainfare_core.changes.change_factors import Factor, MixedProfiles, sample_flops
+from trainfare_core.changes.change_factors import Factor, MixedProfiles, follows_devices, sample_flops
 from trainfare_core.changes.cost_change import CauseName, FlopsChange
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.number_format import percent
@@ -32,8 +32,10 @@ def factor_text(factor: Factor, cause: CauseName, mixed: MixedProfiles, before: 
         return f"{_price(before)} -> {_price(after)}"
     if factor == "memory_fit":
         return _describe_memory(cause, before, after)
+    if factor == "devices":
+        return _describe_devices(base, head, before, after)
     texts: dict[Factor, str] = {
-        "steps": _format_numbers(base.plan.optimizer_steps, head.plan.optimizer_steps, "optimizer steps"),
+        "steps": _describe_steps(base.plan.optimizer_steps, head.plan.optimizer_steps),
         "global_batch": _format_numbers(
             base.global_samples_per_step, head.global_samples_per_step, "samples per step"
         ),
@@ -75,12 +77,36 @@ def _format_numbers(base: int | None, head: int | None, unit: str) -> str:
     return f"{' -> '.join(texts)} {unit}"
 
 
+def _describe_steps(base: int | None, head: int | None) -> str:
+    if base == head:
+        return f"the same {base:,} optimizer steps, and others on other numbers of devices"
+    return _format_numbers(base, head, "optimizer steps")
+
+
 def _price(option: Option) -> str:
     return f"{option.usd_per_hour:,.4g} USD per hour ({_describe_machine(option)})"
 
 
 def _describe_machine(option: Option) -> str:
     return f"{option.nodes} x {option.machine}" if option.nodes > 1 else option.machine
+
+
+def _describe_devices(base: JobProfile, head: JobProfile, before: Option, after: Option) -> str:
+    """Say what the script asks for, and what it does to the batch there, e.g. 'devices: 1 -> auto, ...'."""
+    scaled = after if follows_devices(head) else before
+    used = scaled.nodes * (scaled.trainer.devices if scaled.trainer else round(scaled.accelerator_count))
+    batches = _format_numbers(before.global_batch_size, after.global_batch_size, "").rstrip()
+    return (
+        f"devices: {_name_devices(base)} -> {_name_devices(head)}, global batch {batches} on {used} devices"
+    )
+
+
+def _name_devices(profile: JobProfile) -> str:
+    """Return the devices that a script asks for: a number, or as its loop says that it takes what there is."""
+    if follows_devices(profile):
+        return "as launched" if profile.source.loop else "auto"
+    nodes = profile.parallel.num_nodes
+    return f"{profile.parallel.devices}{f' x {nodes}' if nodes > 1 else ''}"
 
 
 def _describe_memory(cause: CauseName, before: Option, after: Option) -> str:

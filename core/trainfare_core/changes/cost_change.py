@@ -8,12 +8,14 @@ from pydantic import Field
 
 from trainfare_core.documents import Finite, Interval, Record
 from trainfare_core.number_format import percent
+from trainfare_core.recommendation import QualityRatio
 
 Signed: TypeAlias = Annotated[float, Field(allow_inf_nan=False)]
 CauseName: TypeAlias = Literal[
     "prices",
     "steps",
     "global_batch",
+    "devices",
     "strategy",
     "precision",
     "model",
@@ -35,6 +37,10 @@ class CostSide(Record):
     machine: str | None = Field(description="e.g. 2 x aws:p4d.24xlarge@us-east-1 (on_demand)")
     usd: Interval | None = Field(description="of the whole run")
     hours: Interval | None
+    global_batch_size: int | None = Field(
+        default=None, description="samples of an optimizer step there, over all devices; None: not known"
+    )
+    optimizer_steps: Finite | None = Field(default=None, description="of the whole run there")
     unknown_because: str | None = None
 
 
@@ -94,6 +100,15 @@ class ChangeRange(Record):
         return f"[{low} to {high}]"
 
 
+class QualityCost(Record):
+    """What head costs to the quality of base's smaller global batch, central 80 %."""
+
+    ratio: QualityRatio | None = Field(description="None: not predicted")
+    low_usd: Finite | None
+    high_usd: Finite | None = Field(description="None: so large a batch has a lower end alone")
+    unknown_because: str | None = None
+
+
 class CostChange(Record):
     """Change of the cost of a run from base to head; `causes` add up to `change_usd`."""
 
@@ -107,6 +122,11 @@ class CostChange(Record):
         default=None, description="of change_fraction; None where that is, and in documents of older versions"
     )
     usd_range: ChangeRange | None = Field(default=None, description="of change_usd, likewise")
+    quality: QualityCost | None = Field(
+        default=None,
+        description="None: head has no larger global batch, or another model, or the samples are counted (scale "
+        "quality)",
+    )
     causes: tuple[CostCause, ...] = Field(description="those that are not zero; empty: no change, or unknown")
     unknown_because: str | None = None
     notes: tuple[str, ...] = ()

@@ -18,15 +18,17 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final, get_args
 
-from trainfare_core.changes.change_factors import FACTORS, Factor, MixedProfiles
+from trainfare_core.batch_scaling import CriticalBatch, explain_not_predicted, find_critical_batch
+from trainfare_core.changes.change_factors import FACTORS, Factor, MixedProfiles, compare_on_same_devices
 from trainfare_core.changes.change_range import find_ranges
 from trainfare_core.changes.change_words import factor_text, flops_changes
-from trainfare_core.changes.cost_change import CauseName, CostCause, CostChange, CostSide
+from trainfare_core.changes.cost_change import CauseName, CostCause, CostChange, CostSide, QualityCost
 from trainfare_core.changes.module_changes import module_changes
 from trainfare_core.errors import CannotTellError
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.prediction import predict as predict_plans
 from trainfare_core.prices.book import PriceBook
+from trainfare_core.ranking.options.options import predict_quality
 from trainfare_core.ranking.pricing.plan_search import Predictor
 from trainfare_core.ranking.pricing.request import Request
 from trainfare_core.ranking.rank import best_chance
@@ -106,9 +108,31 @@ def explain_change(
         change_fraction=change_usd / first.run_usd.mid if first.run_usd.mid else None,
         fraction_range=fraction_range,
         usd_range=usd_range,
+        quality=None if "model" in everything else _price_quality(base.profile, request, first, last),
         causes=causes.all(),
         notes=notes,
     )
+
+
+def _price_quality(profile: JobProfile, request: Request, first: Option, last: Option) -> QualityCost | None:
+    """Return what `last` costs to the quality of the smaller global batch of `first`."""
+    own, batch, constraints = first.global_batch_size, last.global_batch_size, request.constraints
+    steps = first.optimizer_steps, last.optimizer_steps
+    if not own or not batch or batch <= own or not all(steps) or constraints.scale == "quality":
+        return None
+    critical = find_critical_batch(profile, constraints.critical_batch)
+    if critical is not None and not isinstance(critical, CriticalBatch):
+        because = explain_not_predicted(critical)
+        return QualityCost(ratio=None, low_usd=None, high_usd=None, unknown_because=because)
+    ratio = predict_quality(critical, own, batch)
+    if ratio is None:
+        return None
+    seen = (steps[0] or 0) * own / ((steps[1] or 1) * batch)
+    low, high = (
+        None if times is None else round(last.price_samples(seen * times), _DIGITS)
+        for times in (ratio.low, ratio.high)
+    )
+    return QualityCost(ratio=ratio, low_usd=low, high_usd=high)
 
 
 def _report_unknown(base: CostSide, head: CostSide, notes: tuple[str, ...]) -> CostChange:
@@ -136,7 +160,7 @@ class _Walk:
     """Prices of the jobs between base and head, each priced once."""
 
     def __init__(self, base: PricedJob, head: PricedJob, request: Request, predict: Predictor) -> None:
-        self.mixed = MixedProfiles(base.profile, head.profile)
+        self.mixed = MixedProfiles(*compare_on_same_devices(base.profile, head.profile))
         self._base, self._head = base, head
         self._request, self._predict = request, predict
         self._found: dict[frozenset[Factor], Option | str] = {}
@@ -168,8 +192,8 @@ class _Walk:
         own_factors = frozenset(self.mixed.changed)
         # The profiles themselves, as `judge` prices them.
         if taken & own_factors in (frozenset(), own_factors):
-            profile = self.mixed.head if own_factors and taken >= own_factors else self.mixed.base
-            return _find_best(PricedJob(profile, book, ""), self._request, self._predict)
+            side = self._head if own_factors and taken >= own_factors else self._base
+            return _find_best(PricedJob(side.profile, book, ""), self._request, self._predict)
         profile_or_reason = self.mixed.mix(taken)
         if isinstance(profile_or_reason, str):
             return profile_or_reason
@@ -256,4 +280,6 @@ def _side(label: str, option: Option | str) -> CostSide:
         machine=f"{count}{option.machine} ({option.purchase_option})",
         usd=option.run_usd,
         hours=option.run_hours,
+        global_batch_size=option.global_batch_size,
+        optimizer_steps=option.optimizer_steps,
     )

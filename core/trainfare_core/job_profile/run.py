@@ -145,6 +145,12 @@ class RunPlan(Record):
     epoch: EpochFacts | None = Field(
         default=None, description="what the length is counted from on other devices; None: it is scaled"
     )
+    warmup_steps: Count | None = Field(
+        default=None,
+        description="of the learning rate's warm-up, where the script states it in steps; None: not known, and then it "
+        "is left out",
+    )
+    _leave_out_warmup = leave_out_empty("warmup_steps")
 
     @model_validator(mode="after")
     def _check_reason(self) -> RunPlan:

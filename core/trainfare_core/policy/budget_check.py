@@ -11,7 +11,7 @@ from trainfare_core.changes.cost_change import CostChange
 from trainfare_core.documents import Document
 from trainfare_core.ledger.run_record import RunRecord
 from trainfare_core.number_format import hours_range, hours_text, percent
-from trainfare_core.recommendation import Constraints, Interval, JobSummary, Option
+from trainfare_core.recommendation import Constraints, CriticalBatchFacts, Interval, JobSummary, Option
 
 if TYPE_CHECKING:
     from trainfare_core.changes.explain_change import PricedJob, UnknownJob
@@ -40,6 +40,9 @@ class BudgetCheck(Document):
     )
     best: Option | None = Field(
         description="the cheapest drop-in that keeps them with the asked confidence, else the likeliest"
+    )
+    critical_batch: CriticalBatchFacts | None = Field(
+        default=None, description="None: the global batch of the job is not known"
     )
     change: CostChange | None = Field(
         default=None, description="what changed since the base, and why; None where no base was given"
@@ -74,7 +77,7 @@ def judge(
     """
     from trainfare_core.changes.explain_change import PricedJob, explain_change
     from trainfare_core.installation import __version__
-    from trainfare_core.ranking.options.assumptions import job_summary
+    from trainfare_core.ranking.options.assumptions import describe_critical_batch, job_summary
     from trainfare_core.ranking.rank import best_chance
 
     constraints = request.constraints
@@ -95,6 +98,7 @@ def judge(
         constraints=constraints,
         probability_within=chance,
         best=best,
+        critical_batch=describe_critical_batch(profile, constraints),
         change=None if base is None else explain_change(base, PricedJob(profile, book, "head"), request),
         notes=notes,
     )

@@ -172,9 +172,16 @@ class JobSummary(Record):
     steps_note: str | None = Field(
         default=None, description="what the number of steps is, where it is not simply the Trainer's plan"
     )
+    warmup_steps: Count | None = Field(
+        default=None,
+        description="of the learning rate's warm-up, where it is stated in steps; None: not known",
+    )
     global_batch_size: Count | None
     scales: BatchScale | None = Field(
         default=None, description="what more devices do to the batch as the script stands; None: not known"
+    )
+    optimizers: tuple[str, ...] = Field(
+        default=(), description="class names; empty in documents of older versions"
     )
     trace_coverage: Finite
     input_known: bool = Field(

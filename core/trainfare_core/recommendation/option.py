@@ -280,6 +280,12 @@ class Option(Record):
         description="of this plan at this price; empty in documents of older versions",
     )
 
+    def price_samples(self, times: float) -> float:
+        """Return the dollars of so many times the samples; what is paid before the first step stays."""
+        paid, parts = self.run_usd.mid, self.cost_parts
+        once_usd = min(parts.startup_usd + parts.staging_usd + parts.transfer_usd + parts.model_usd, paid)
+        return once_usd + (paid - once_usd) * times
+
     @property
     def machine(self) -> str:
         """The name `FareMeter(machine=...)` takes, e.g. aws:p4d.24xlarge@us-east-1."""

@@ -124,6 +124,7 @@ def read_length(trainer: Any, training: TrainingLength, validation_batches: int 
         checkpoints=(CheckpointTrigger(every, int(saves == "epoch"), False, bool(args.save_only_model)),),
         early_end=type(stops[0]).__name__ if stops else "",
         scales=_find_scale(args),
+        warmup_steps=int(args.warmup_steps) or None,  # below 1 it is a share of the steps
         epochs=None if args.max_steps > 0 else float(args.num_train_epochs),
         drops_last=bool(args.dataloader_drop_last),
         validate_every_n_steps=int(state.eval_steps or 0) or None if args.eval_strategy == "steps" else None,
@@ -131,10 +132,10 @@ def read_length(trainer: Any, training: TrainingLength, validation_batches: int 
 
 
 def _find_scale(args: Any) -> BatchScale:
-    """Return what more devices do to the batch; Accelerate may divide it by them."""
-    if args.accelerator_config is not None and args.accelerator_config.split_batches:
+    """Return what other numbers of processes do to the batch: a launcher gives them, and the script none."""
+    if getattr(args.accelerator_config, "split_batches", False):
         return "global"
-    return "per_device" if args.world_size == 1 and args.n_gpu <= 1 else "fixed"
+    return "per_device" if args.n_gpu <= 1 else "fixed"
 
 
 def _count_validations(args: Any, every: int, steps: int, in_epoch: int | None) -> int | None:

@@ -86,6 +86,8 @@ class LoopLength:
     """After which the run ends, where the loop itself has made steps of them."""
     batches_per_step: float | None = None
     """Batches of the mean step, where steps take different numbers of them."""
+    warmup_steps: int | None = None
+    """Of the learning rate's warm-up, where it is stated in steps."""
     composed: str = (
         "manual optimization: one step is {batches}, in which {calls} optimizer steps count against max_steps"
     )
@@ -135,6 +137,7 @@ class PlannedRun:
     max_time_s: float | None
     notes: tuple[str, ...]
     epoch: EpochFacts | None = None
+    warmup_steps: int | None = None
 
     def add(self, other: PlannedRun) -> PlannedRun:
         """Return the plan of this run and one like it, one after the other."""
@@ -174,6 +177,7 @@ class PlannedRun:
             checkpoint_every_n_steps=self.checkpoint_every_n_steps,
             max_time_s=self.max_time_s,
             epoch=self.epoch,
+            warmup_steps=self.warmup_steps,
         )
 
 
@@ -237,6 +241,7 @@ class RunPlanner:
             max_time_s=facts.max_time_s,
             notes=tuple(self.notes),
             epoch=self._describe_epoch(steps),
+            warmup_steps=facts.warmup_steps,
         )
 
     def _describe_epoch(self, steps: int | None) -> EpochFacts | None:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 # Imported first: without Lightning it raises an error that names the extra, where torch would raise its own.
 from trainfare.lightning.callback_base import LightningCallback  # isort: skip
 
+from trainfare.lightning.asked_devices import takes_any_devices
 from trainfare.lightning.loop import LightningLoop, save_at_budget
 from trainfare.meter.fare_log import warn_user
 from trainfare.meter.guarded_meter import GuardedMeter
@@ -119,6 +120,16 @@ class FareMeter(GuardedMeter, LoopFareMeter, LightningCallback):
     def __init__(self, **settings: Unpack[MeterKeywords]) -> None:
         super().__init__(check_keywords(MeterKeywords, "FareMeter({}=...): it takes", settings))
         self._warned_of_fabric = False
+        self._any_devices: bool | None = None
+        """The Trainer takes as many devices as the machine has; None: it was made before it had this callback."""
+
+    @property
+    def state_key(self) -> str:
+        """As of any callback; a Trainer that is being made asks for it, and is then asked for its devices."""
+        if self._meter is None:  # in a run it is asked for with every hook
+            asked = takes_any_devices()
+            self._any_devices = self._any_devices if asked is None else asked
+        return super().state_key
 
     def warn_of_fabric(self) -> None:
         """Say once that a loop of Lightning Fabric cannot be metered."""
@@ -147,7 +158,10 @@ class FareMeter(GuardedMeter, LoopFareMeter, LightningCallback):
     @_of_a_trainer
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """Read the plan of the run and start to measure."""
-        self.call_guarded(lambda meter: meter.start(LightningLoop(trainer, pl_module, self)))
+        asked = self._any_devices
+        self.call_guarded(
+            lambda meter: meter.start(LightningLoop(trainer, pl_module, self, any_devices=asked))
+        )
 
     @_of_a_trainer
     def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:

@@ -21,7 +21,7 @@ from trainfare.job.run_plan import LoopLength
 from trainfare.job.user_code import replace_attribute
 from trainfare.lightning.profiler_tap import TeeProfiler, tell_phases
 from trainfare.lightning.run_facts import read_run
-from trainfare.lightning.run_length import batches_of, read_trainer
+from trainfare.lightning.run_length import add_scaling, batches_of, read_trainer
 from trainfare.meter.fare_log import first_line, warn_user
 from trainfare_core.recommendation import Option
 
@@ -113,9 +113,13 @@ class LightningLoop(Loop):
         trainer: in `on_train_start` or later.
         module: the LightningModule.
         meter: the callback that measures.
+        any_devices: the Trainer was asked for as many devices as the machine has; None: not known.
     """
 
-    def __init__(self, trainer: Any, module: nn.Module, meter: object) -> None:
+    def __init__(
+        self, trainer: Any, module: nn.Module, meter: object, *, any_devices: bool | None = None
+    ) -> None:
+        self._any_devices = any_devices
         self._trainer, self._module, self._meter_id = trainer, module, id(meter)
         self.saving = trainer, "save_checkpoint"
 
@@ -136,7 +140,8 @@ class LightningLoop(Loop):
 
     def length(self) -> LoopLength:
         """Read the limits, the loaders and the callbacks."""
-        return read_trainer(self._trainer)
+        facts, asked = read_trainer(self._trainer), self._any_devices
+        return facts if asked is None else add_scaling(self._trainer, facts, any_devices=asked)
 
     @property
     def updates(self) -> int:

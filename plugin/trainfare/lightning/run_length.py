@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, cast
+
+from torch.utils.data import IterableDataset
 
 from trainfare.job.job_plan import accumulation_of, early_end_of, trigger_of
 from trainfare.job.run_plan import LoopLength
@@ -105,6 +109,40 @@ def replicas_of(trainer: Any) -> int | None:
         return None
     is_number = isinstance(replicas, int) and not isinstance(replicas, bool)
     return replicas if is_number and replicas > 0 and world % replicas == 0 else None
+
+
+def add_scaling(trainer: Any, facts: LoopLength, *, any_devices: bool) -> LoopLength:
+    """
+    Return the length with what other numbers of devices would do to the batch and to the steps of an epoch.
+
+    Args:
+        trainer: whose loaders exist.
+        facts: of it.
+        any_devices: it takes as many devices as the machine has.
+    """
+    loaders, size = _loaders(trainer), loader_batch_size(trainer)
+    # Lightning gives a sampler to a loader that can have one, and none to a stream.
+    samples = bool(trainer._accelerator_connector.use_distributed_sampler)  # noqa: SLF001
+    streams = any(isinstance(getattr(loader, "dataset", None), IterableDataset) for loader in loaders)
+    return replace(
+        facts,
+        scales="per_device" if any_devices else "fixed",
+        samples_per_epoch=count_epoch_samples(trainer, facts, size) if loaders else None,
+        drops_last=any(getattr(loader, "drop_last", False) for loader in loaders),
+        shares_data=samples and not streams,
+        shares_validation=samples,
+    )
+
+
+def count_epoch_samples(trainer: Any, facts: LoopLength, size: int | None) -> int | None:
+    """Return the samples of an epoch over all devices: of the data set where all of it is used."""
+    loaders = _loaders(trainer)
+    if len(loaders) == 1 and trainer.limit_train_batches == 1.0:
+        with contextlib.suppress(TypeError, AttributeError):  # a data set without a length
+            return len(loaders[0].dataset) or None
+    if size is None or facts.batches_per_epoch is None or facts.replicas is None:
+        return None
+    return size * facts.batches_per_epoch * facts.replicas or None
 
 
 def _loaders(trainer: Any) -> list[Any]:

@@ -18,10 +18,9 @@ from trainfare.job import place_of_caller
 from trainfare.job.user_code import put_user_first, replace_attribute
 from trainfare.meter.metered_run import parameters_of
 from trainfare.plain_loop.backward_watch import list_optimizers
-from trainfare.plain_loop.run_facts import unwrap_optimizer
+from trainfare.plain_loop.run_facts import ACCELERATE, unwrap_optimizer
 from trainfare.trace import torch_private
 
-_ACCELERATE: Final = "accelerate.data_loader"
 _FABRICS: Final = ("lightning.fabric.wrappers", "lightning_fabric.wrappers")
 _FABRIC: Final = ("Fabric", ("setup", "setup_module"))
 PREPARE: Final = (
@@ -79,7 +78,7 @@ def read_sharing(loader: Any, caller: str) -> DataSharing:
     """
     batches = loader.batch_sampler
     drops_last = bool(getattr(batches, "drop_last", False))
-    if caller == _ACCELERATE:
+    if caller == ACCELERATE:
         return DataSharing(is_shared=True, drops_last=drops_last)
     sampler = getattr(batches, "sampler", None)
     processes = getattr(sampler, "num_replicas", None)
@@ -102,7 +101,7 @@ class ReadAhead:
         """Return the batch that the loop begins where a DataLoader gives one; called from what asks for it."""
         frame: Any = inspect.currentframe()
         self.caller = str(frame.f_back.f_back.f_globals.get("__name__"))
-        if self.caller != _ACCELERATE:
+        if self.caller != ACCELERATE:
             return batch
         begun, self._next = batch if self._next is None else self._next, batch
         return begun

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections import Counter
 from collections.abc import Generator, Iterable, Sequence
 from dataclasses import replace
@@ -30,6 +31,7 @@ from trainfare.meter.metered_run import parameters_of
 from trainfare.meter.services import MeterServices
 from trainfare.meter.settings import LoopKeywords, MeterSettings, check_keywords, with_meter_keywords
 from trainfare.plain_loop import run_facts
+from trainfare.plain_loop.found_objects import count_batches, read_sharing
 from trainfare_core.errors import InputError
 from trainfare_core.job_profile import OperationGroup
 
@@ -310,7 +312,26 @@ class LoopMeter(GuardedMeter, ToldLoop):
         )
 
     def complete_length(self, length: LoopLength) -> LoopLength:
-        """Add the batches of the mean step so far."""
+        """Add the batches of the mean step so far, and what other numbers of processes would do to them."""
+        length = replace(self.add_mean_step(length), scales=run_facts.find_scale(self._model, self._loader))
+        batches, steps = count_batches(self._loader), self._total_steps or self.updates
+        if length.scales != "per_device" or not batches or length.batches_per_step is not None:
+            return length
+        sharing = read_sharing(self._loader, type(self._loader).__module__)
+        # Steps that are whole passes over shared data are fewer on more devices; any others are taken as they are.
+        in_pass = math.ceil(batches / self.passes)
+        if not sharing.is_shared or not steps or steps % in_pass:
+            return length
+        return replace(
+            length,
+            batches_per_epoch=batches,
+            epochs=steps / in_pass,
+            drops_last=sharing.drops_last,
+            samples_per_epoch=sharing.samples,
+        )
+
+    def add_mean_step(self, length: LoopLength) -> LoopLength:
+        """Return the length with the batches of the mean step so far."""
         return replace(length, batches_per_step=self._mean_passes())
 
     def _mean_passes(self) -> float | None:

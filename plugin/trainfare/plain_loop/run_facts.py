@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -14,12 +15,14 @@ from torch.optim import Optimizer
 from trainfare.job.processes import find_processes, read_precision
 from trainfare.job.run_facts import RunFacts
 from trainfare.meter.tracing_method import CPU_AUTOCAST
-from trainfare_core.job_profile import OperationGroup, ParallelFacts
+from trainfare_core.job_profile import BatchScale, OperationGroup, ParallelFacts
 
 _WRAPPERS: Final = ("_FabricModule", "DistributedDataParallel", "DataParallel")
 """Classes of modules around the user's, which is their `module`."""
 _OF_LIBRARIES: Final = ("accelerate", "lightning", "lightning_fabric")
 """Packages whose optimizers only pass calls on to that of torch, their `optimizer`."""
+ACCELERATE: Final = "accelerate.data_loader"
+"""The module of the loaders that share their batches."""
 _SHARDED: Final = {"FSDPModule": "fsdp", "FullyShardedDataParallel": "fsdp", "DeepSpeedEngine": "deepspeed"}
 _NOT_COUNTED: Final = (
     "what the loop does between two passes over its data and inside `pause()`, such as validation and the saving of "
@@ -103,6 +106,25 @@ def explain_sharing(world: int) -> str:
     return (
         f"{what}: wrap it in DistributedDataParallel, which averages the gradients as dist.all_reduce would"
     )
+
+
+def find_scale(model: nn.Module, loader: Any) -> BatchScale | None:
+    """
+    Return what other numbers of processes do to the batch; None where nothing tells who gave the number.
+
+    Args:
+        model: as the loop calls it, in its wrappers.
+        loader: of the training batches; None where the loop has none.
+    """
+    world = find_processes()[1]
+    if getattr(getattr(loader, "batch_sampler", None), "split_batches", False):  # of Accelerate
+        return "global"
+    is_launched = world == 1 or os.environ.get("WORLD_SIZE") == str(world)
+    # Fabric's number may be its own, under a launcher too.
+    if not is_launched or type(model).__name__ == "_FabricModule":
+        return None
+    is_shared = _read_strategy(model, world)[0] in ("ddp", "fsdp")
+    return "per_device" if is_shared or type(loader).__module__ == ACCELERATE else None
 
 
 def _read_batch_size(loader: Any) -> int | None:

@@ -481,7 +481,7 @@ class ScriptLoop(ProbingMeter, LoopMeter):
         """Add what the loops of the script state, or say why they state nothing."""
         batches = found.count_batches(self._loader)
         steps = StepsSeen(self.passes, self._automatic, batches, self.not_divided)
-        length = add_composition(super().complete_length(length), self.reader.stated, steps)
+        length = add_composition(self.add_mean_step(length), self.reader.stated, steps)
         # A loop that only prepares something is known by its end before that.
         if length.max_steps is None and self._meter and (self._meter.window_begun or self.answers_early):
             return add_steps(length, self.reader.stated, steps, self.length_option)

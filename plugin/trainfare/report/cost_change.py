@@ -7,6 +7,7 @@ import math
 from dataclasses import dataclass
 from decimal import Decimal
 
+from trainfare.report.batch_scaling import write_ratio, write_usd
 from trainfare.report.block_builders import build_notes
 from trainfare.report.blocks import Block, Column, Heading, Table, Text, Where
 from trainfare_core.changes.cost_change import CostCause, CostChange, CostSide, ModuleChange
@@ -111,12 +112,31 @@ def _sides(change: CostChange) -> list[tuple[str, ...]]:
     step = _step(*(side.usd for side in (change.base, change.head) if side.usd is not None))
     names = ("compared", "USD, whole run", "time", "machine")
     rows = list(zip(names, *(_side_cells(side, step) for side in (change.base, change.head)), strict=True))
+    rows += _batch_rows(change)
     rounded, ends = _Rounded.of(change), change.usd_range
     if rounded is None or ends is None or rounded.base == rounded.head:
         return rows
     low, high = (_format_signed(_to_step(end, step)) for end in (ends.low_80, ends.high_80))
     total = _format_signed(rounded.head - rounded.base)
     return [*rows, ("change, USD", "", f"{total} [{low} to {high}]")]
+
+
+def _batch_rows(change: CostChange) -> list[tuple[str, ...]]:
+    """Return rows of both global batches where they differ, and of what that of head costs to the quality of base."""
+    base, head, quality = change.base, change.head, change.quality
+    if not base.global_batch_size or not head.global_batch_size:
+        return []
+    if base.global_batch_size == head.global_batch_size:
+        return []
+    cells = (f"{side.global_batch_size:,} in {side.optimizer_steps or 0:,.0f} steps" for side in (base, head))
+    rows: list[tuple[str, ...]] = [("global batch", *cells)]
+    if quality is None:
+        return rows
+    text = quality.unknown_because or ""
+    if quality.ratio is not None and quality.low_usd is not None:
+        cost = write_usd(quality.low_usd, quality.high_usd)
+        text = f"{cost}: {write_ratio(quality.ratio)} times the samples"
+    return [*rows, (f"to the quality of {base.global_batch_size:,}", "", text)]
 
 
 def _side_cells(side: CostSide, step: Decimal) -> tuple[str, ...]:

@@ -85,7 +85,7 @@ def list_paragraphs(
     paragraphs = [
         *(_describe_options(recommendation, named, width) if named else _explain_no_answer(recommendation)),
         *_describe_plan(named),
-        Paragraph(Owner.BATCH, describe_batches(recommendation, named), max_lines=4),
+        Paragraph(Owner.BATCH, describe_batches(recommendation, named, whole=False), max_lines=4),
         Paragraph(Owner.EARLIER_RUNS, describe_earlier_runs(recommendation)),
         Paragraph(Owner.COST_DRIVER, describe_cost_driver(named, profile), tone="warning"),
         Paragraph(Owner.NODES, describe_nodes(recommendation)),

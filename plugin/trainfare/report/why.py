@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 
 from trainfare.loops import format_plan
+from trainfare.report.batch_scaling import describe_quality, describe_schedule
 from trainfare.report.escape import terminal_text
 from trainfare.report.wording import plan_changes_text, script_lines
 from trainfare_core.ranking.alternatives.why_not import WhyNot, run_text
@@ -25,7 +26,7 @@ def why_text(answer: WhyNot, *, width: int) -> str:
         if answer.option.trainer is not None:
             lines.append(f"Plan: {format_plan(answer.option.trainer)}.")
             lines += [f"{line}." for line in script_lines(answer.option.trainer)]
-        lines += _describe_batch(answer.option, answer.best)
+        lines += _describe_batch(answer, answer.option)
         if answer.option.plan_changes:
             lines.append(plan_changes_text(answer.option))
         lines += [f"Note: {note.text}." for note in answer.option.notes]
@@ -40,8 +41,9 @@ def why_text(answer: WhyNot, *, width: int) -> str:
     return "".join(f"{textwrap.fill(terminal_text(line), width, break_on_hyphens=False)}\n" for line in lines)
 
 
-def _describe_batch(option: Option, best: Option | None) -> list[str]:
-    """Name the global batch of a plan that has another than the script, and that of the answer beside it."""
+def _describe_batch(answer: WhyNot, option: Option) -> list[str]:
+    """Name the global batch of a plan that has another than the script, that of the answer, and what each costs."""
+    best = answer.best
     if option.batch_ratio == 1 and (best is None or best.batch_ratio == 1):
         return []
     named = [("", option)] if best is None else [("", option), ("the answer's: ", best)]
@@ -51,4 +53,6 @@ def _describe_batch(option: Option, best: Option | None) -> list[str]:
         for whose, one in named
         if one.global_batch_size
     ]
-    return [f"Global batch {'; '.join(texts)}."]
+    costs = [f"{whose}{text}" for whose, one in named if (text := describe_quality(answer, one))]
+    lines = (f"Global batch {'; '.join(texts)}.", *costs, describe_schedule(answer, option))
+    return [f"{line[:1].upper()}{line[1:]}" for line in lines if line]

@@ -9,8 +9,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from builders.batches import H100, make_scaling_job
 from builders.profiles import gpt_profile, profile
 from builders.toy_market import ToyPredictor, book, offer_row, small_job
+from trainfare_core.batch_scaling import launch_on
 from trainfare_core.changes.change_words import _format_numbers, _model
 from trainfare_core.changes.cost_change import CostChange
 from trainfare_core.changes.explain_change import PricedJob, _Walk, explain_change
@@ -23,6 +25,7 @@ REQUEST = Request(Constraints(max_usd=1e9, purchase=("on_demand",)))
 T4 = offer_row(instance_type="t4", accelerator="T4-16GB", accelerator_memory_gib=16.0, usd_per_hour=0.5)
 A100 = offer_row()
 MARKET = book(T4, A100)
+EIGHT = book(offer_row(instance_type="h100.8x", accelerator=H100, accelerator_count=8.0, usd_per_hour=32.0))
 CENT = 0.01
 
 
@@ -282,10 +285,14 @@ def jobs(draw: st.DrawFn) -> JobProfile:
     memory = job.memory.model_copy(
         update={"saved_activation_bytes": draw(st.sampled_from([2**30, 2**34, 2**36]))}
     )
-    return _scale_flops(job.model_copy(update={"memory": memory}), draw(st.sampled_from([1, 2, 5])))
+    scales = draw(st.sampled_from([None, "fixed", "per_device"]))
+    batch = job.batch.model_copy(update={"scales": scales})
+    return _scale_flops(
+        job.model_copy(update={"memory": memory, "batch": batch}), draw(st.sampled_from([1, 2, 5]))
+    )
 
 
-BOOKS = (MARKET, book(T4, offer_row(usd_per_hour=2.0)))
+BOOKS = (MARKET, book(T4, offer_row(usd_per_hour=2.0), offer_row(accelerator_count=4.0, usd_per_hour=7.0)))
 
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow], max_examples=20)
@@ -346,3 +353,110 @@ def test_a_measured_step_of_the_head_comes_last_on_both_ways() -> None:
     )
     walk = _Walk(PricedJob(base, MARKET, ""), PricedJob(head, MARKET, ""), REQUEST, ToyPredictor())
     assert walk.orders == (("base_measurement", "steps", "head_measurement"),) * 2
+
+
+@pytest.mark.parametrize("written", [1, 8])
+def test_devices_that_a_script_no_longer_names_are_the_cause(written: int) -> None:
+    """On eight devices one was used, and eight are: steps and batch of one device are no cause of their own."""
+    follows = make_scaling_job()
+    base = launch_on(follows, 8) if written == 8 else make_scaling_job("fixed")
+    predict = ToyPredictor(link_s=0.01)
+    there, back = (
+        explain_change(PricedJob(a, EIGHT, "a"), PricedJob(b, EIGHT, "b"), REQUEST, predict=predict)
+        for a, b in ((base, follows), (follows, base))
+    )
+    if written == 8:  # the script as it is runs there on all eight
+        assert (there.change_usd, there.causes) == (0, ())
+        return
+    assert there.change_usd is not None
+    assert there.change_usd < 0
+    assert [(c.cause, c.detail) for c in there.causes] == [
+        ("devices", "devices: 1 -> auto, global batch 32 -> 256 on 8 devices")
+    ]
+    assert [(c.cause, c.detail, c.usd) for c in back.causes] == [
+        ("devices", "devices: auto -> 1, global batch 256 -> 32 on 8 devices", -there.causes[0].usd)
+    ]
+
+
+def test_devices_are_told_apart_from_what_changes_with_them() -> None:
+    """Twice the epochs double the steps of both; the launcher gives the devices of loops other than Lightning's."""
+    base, head = make_scaling_job("fixed"), make_scaling_job(epochs=200)
+    head = with_plan(head, optimizer_steps=62_600).model_copy(
+        update={"source": head.source.model_copy(update={"loop": "huggingface"})}
+    )
+    change = explain_change(
+        PricedJob(base, EIGHT, "b"), PricedJob(head, EIGHT, "h"), REQUEST, predict=ToyPredictor(link_s=0.01)
+    )
+    assert {c.cause: c.detail for c in change.causes} == {
+        "steps": "31,300 -> 62,600 optimizer steps",
+        "devices": "devices: 1 -> as launched, global batch 32 -> 256 on 8 devices",
+    }
+    assert parts(change)["steps"] > 0 > parts(change)["devices"]
+    assert_added_up(change)
+
+
+def test_steps_that_are_stated_on_any_number_of_devices_are_a_cause() -> None:
+    """Of as many steps as 100 epochs have on one device, eight take all, where epochs have an eighth of them."""
+    change = explain_change(
+        PricedJob(make_scaling_job(), EIGHT, "b"),
+        PricedJob(make_scaling_job(epochs=None, max_steps=31_300), EIGHT, "h"),
+        REQUEST,
+        predict=ToyPredictor(),
+    )
+    assert [(c.cause, c.detail) for c in change.causes] == [
+        ("steps", "the same 31,300 optimizer steps, and others on other numbers of devices")
+    ]
+    assert change.change_fraction == pytest.approx(7, abs=1.5)  # less the start-up's part
+
+
+def explain_to_eight(head: JobProfile, **limits: Any) -> CostChange:
+    """Explain a change from one written device to another job, on a machine of eight."""
+    request = Request(Constraints(purchase=("on_demand",), **limits))
+    base = PricedJob(make_scaling_job("fixed"), EIGHT, "b")
+    return explain_change(base, PricedJob(head, EIGHT, "h"), request, predict=ToyPredictor())
+
+
+def test_a_larger_batch_costs_more_to_the_quality_of_the_base_s() -> None:
+    """Whether the script takes the devices that are there or names them."""
+    for head in (make_scaling_job(), launch_on(make_scaling_job(), 8)):
+        change = explain_to_eight(head, critical_batch="32")
+        assert [side.global_batch_size for side in (change.base, change.head)] == [32, 256]
+        assert [side.optimizer_steps for side in (change.base, change.head)] == [31_300, 4_000]
+        quality, usd = change.quality, change.head.usd
+        assert quality is not None
+        assert quality.ratio is not None
+        assert usd is not None
+        assert quality.ratio.mid == pytest.approx((1 + 256 / 32) / (1 + 32 / 32), rel=0.05)
+        seen = 31_300 * 32 / (4_000 * 256)
+        assert quality.low_usd is not None
+        assert usd.mid < quality.low_usd < usd.mid * seen * quality.ratio.low
+        assert quality.high_usd is not None
+        assert quality.high_usd > quality.low_usd
+
+
+def test_steps_that_stay_are_priced_by_the_samples_of_the_base() -> None:
+    """Eight devices see eight times the samples in as many steps: the quality of the base takes fewer."""
+    head = make_scaling_job(epochs=None, max_steps=31_300)
+    quality = explain_to_eight(head, critical_batch="1000").quality
+    usd = explain_to_eight(head).head.usd
+    assert quality is not None
+    assert usd is not None
+    assert quality.high_usd is not None
+    assert quality.high_usd < usd.mid
+
+
+def test_what_is_not_known_of_the_quality_is_not_said() -> None:
+    """Nothing of another model, of a smaller batch, and where the samples are counted; a reason where none is predicted."""
+    assert explain_to_eight(make_scaling_job(), scale="quality").quality is None
+    assert explain_to_eight(make_scaling_job("fixed")).quality is None
+    assert explain_to_eight(_scale_flops(make_scaling_job(), 2)).quality is None
+    base = make_scaling_job("fixed").model_copy(update={"name": "InfoNCE"})
+    change = explain_change(
+        PricedJob(base, EIGHT, "b"),
+        PricedJob(make_scaling_job(), EIGHT, "h"),
+        REQUEST,
+        predict=ToyPredictor(),
+    )
+    assert change.quality is not None
+    assert change.quality.ratio is None
+    assert (change.quality.unknown_because or "").startswith("not predicted: a contrastive loss")

@@ -6,49 +6,16 @@ from typing import Any
 
 import pytest
 
-from builders.toy_market import ToyPredictor, book, offer_row, small_job
+from builders.batches import H100, MACHINES
+from builders.batches import make_scaling_job as job
+from builders.toy_market import ToyPredictor
 from trainfare_core.batch_scaling import MOST_TIMES, CriticalBatch, find_critical_batch, launch_on
 from trainfare_core.errors import InputError
-from trainfare_core.job_profile import BatchFacts, EpochFacts, JobProfile, OperationGroup, RunPlan
+from trainfare_core.job_profile import JobProfile
 from trainfare_core.ranking.alternatives.nearest import with_alternatives
 from trainfare_core.ranking.pricing.request import Request
 from trainfare_core.ranking.rank import rank
 from trainfare_core.recommendation import Constraints, Option, Recommendation
-
-H100 = "H100-SXM-80GB"
-MACHINES = book(
-    *(
-        offer_row(
-            instance_type=f"h100.{count}x",
-            accelerator=H100,
-            accelerator_count=float(count),
-            usd_per_hour=4.0 * count,
-        )
-        for count in (1, 2, 4, 8, 32)
-    )
-)
-LOSS = OperationGroup(
-    kind="loss", name="aten.nll_loss_forward", phase="forward", dtype="fp32", shape=(), launches=1, flops=0,
-    bytes_read=1, bytes_written=1,
-)  # fmt: skip
-
-
-def job(scales: str | None = "per_device", **epoch: Any) -> JobProfile:
-    """Return 100 epochs of 10,007 samples in batches of 32, with a checkpoint after each epoch."""
-    facts = EpochFacts(
-        **{"samples": 10_007, "batches": 313, "epochs": 100, "checkpoint_every_n_epochs": 1, **epoch}
-    )
-    steps = 31_300 if facts.max_steps is None else facts.max_steps
-    small = small_job(checkpoint_bytes=10**10)
-    return small.model_copy(
-        update={
-            "operations": (*small.operations, LOSS),
-            "batch": BatchFacts(micro_batch_size=32, samples_per_step=32, scales=scales),
-            "plan": RunPlan(
-                optimizer_steps=steps, checkpoint_bytes=10**10, checkpoint_every_n_steps=313, epoch=facts
-            ),
-        }
-    )
 
 
 def answer(profile: JobProfile, **limits: Any) -> Recommendation:
@@ -200,3 +167,17 @@ def test_a_script_that_says_its_devices_is_told_what_their_own_batches_would_giv
     for other in (job(), job("global"), job("fixed", max_steps=31_300, epochs=None)):
         assert answer(other).fastest_scaled is None, "it is what is ranked, no way to train, or no faster"
     assert answer(job("fixed"), scale="batch").fastest_scaled is None, "the shared batch was asked for"
+
+
+def test_a_run_that_was_metered_on_eight_devices_gets_the_prices_of_one() -> None:
+    """Its batch is that of eight: fewer devices train with a smaller one, which is no saving, and more with a larger."""
+    launched = launch_on(job(), 8)
+    metered = launched.model_copy(
+        update={"batch": launched.batch.model_copy(update={"scales": "per_device"})}
+    )
+    here, traced = answer(metered), answer(job())
+    for count in (1, 2, 4, 8, 32):
+        own, other = on_machine(here, count), on_machine(traced, count)
+        assert (own.run_usd, own.optimizer_steps) == (other.run_usd, other.optimizer_steps)
+        assert (own.global_batch_size, own.batch_ratio) == (32 * count, count / 8)
+        assert (own.quality_ratio is not None) is (count > 8)

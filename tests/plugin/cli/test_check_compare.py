@@ -13,6 +13,7 @@ import pytest
 
 from builders.cli import run_main
 from builders.git_repository import GitRepository
+from builders.launched_scripts import FIT, LIGHTNING, ROWS, SIZE
 from builders.toy_market import book, offer_row
 from trainfare.prices.lock import LockHeader, lock_text
 from trainfare_core.policy.budget_check import BudgetCheck
@@ -123,6 +124,32 @@ def test_a_script_is_compared_with_its_arguments(
     assert [cause.detail for cause in change.causes] == ["5,000 -> 50,000 optimizer steps"]
     repository.git("checkout", "jobs/fit.py")
     assert_cleaned_up(repository)
+
+
+def test_devices_that_a_script_no_longer_names_are_the_cause(
+    repository: GitRepository, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """From `devices=1` to "auto" on a machine of eight, and back, with both batches; not "details of the traces"."""
+    fit = {
+        devices: LIGHTNING
+        + FIT.format(devices=devices, options="max_epochs=400", loader=f"rows({ROWS})", validated=16)
+        for devices in ("1", "'auto'")
+    }
+    repository.put("fit.py", fit["1"])
+    repository.commit("one device")
+    eight = ("--compare-to", "HEAD", "--instance-type", "p5.48xlarge")
+    for head, said in (
+        ("'auto'", f"1 -> auto, global batch {SIZE} -> {8 * SIZE}"),
+        ("1", f"auto -> 1, global batch {8 * SIZE} -> {SIZE}"),
+    ):
+        repository.put("fit.py", fit[head])
+        answer = compare_to_base(capsys, *eight, target="fit.py")
+        assert answer.change is not None
+        assert [(cause.cause, cause.detail) for cause in answer.change.causes] == [
+            ("devices", f"devices: {said} on 8 devices")
+        ]
+        assert (answer.change.quality is not None) is (head == "'auto'")
+        repository.commit("other devices")
 
 
 def test_what_is_not_committed_is_head(repository: GitRepository, capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,8 +5,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
+
 from builders import huggingface_ranks
 from builders.cli import run_python
+from trainfare_core.batch_scaling import scale_run
+from trainfare_core.job_profile import JobProfile
 
 
 def test_ranks_call_no_collective_more_and_stop_together(tmp_path: Path) -> None:
@@ -30,6 +34,10 @@ def test_ranks_call_no_collective_more_and_stop_together(tmp_path: Path) -> None
     # On each device, 2 batches of 4 samples; with both, the 64 samples of an epoch are 4 steps.
     assert profile["batch"]["samples_per_step"] == 8
     assert (profile["plan"]["optimizer_steps"], profile["plan"]["epochs"]) == (10, 2.5)
+    # The launcher has said the two: any number keeps the 10 steps, of as many samples a device.
+    assert profile["batch"]["scales"] == "per_device"
+    run = scale_run(JobProfile.model_validate(profile), np.array([1, 2, 8]))
+    assert (run.steps.tolist(), run.samples_ratio.tolist()) == ([10, 10, 10], [0.5, 1, 4])
     assert profile["operations"]
     assert profile["measured"]["steps"] == 3
     assert [rank["stopped"]["steps"] for rank in (first, second)] == [5, 5]

@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import numpy as np
 import pytest
 
 from builders import plain_ranks
 from builders.cli import run_python
+from trainfare_core.batch_scaling import scale_run
+from trainfare_core.job_profile import JobProfile
 
 
 @pytest.fixture(scope="module")
@@ -52,5 +55,10 @@ def test_ranks_call_no_collective_more(ranks: list[dict[str, Any]]) -> None:
         assert (parallel["accumulate_grad_batches"], profile["batch"]["samples_per_step"]) == (2, 8)
         assert (profile["plan"]["optimizer_steps"], profile["plan"]["epochs"]) == (12, 2.0)
         assert profile["operations"]
+        # Accelerate's number is its launcher's, Fabric's the script's own: of 24 batches, 8 processes share 3 each.
+        assert profile["batch"]["scales"] == ("per_device" if library == "accelerate" else None)
+        if library == "accelerate":
+            run = scale_run(JobProfile.model_validate(profile), np.array([1, 2, 4]))
+            assert (run.steps.tolist(), run.counted) == ([24, 12, 6], True)
         assert profile["measured"]["steps"] == 3
         assert not any("ranks agree" in note for note in profile["notes"])

@@ -11,10 +11,10 @@ from builders.batches import ONE, TRAINER
 from builders.batches import make_eight as eight
 from builders.batches import make_scaled_answer as answer
 from builders.profiles import profile
+from builders.recommendations import make_why_not
 from builders.reports import render_html, render_markdown, render_terminal
 from trainfare.report.rows import marks
 from trainfare.report.why import why_text
-from trainfare_core.ranking.alternatives.why_not import WhyNot
 from trainfare_core.recommendation import (
     Constraints,
     QualityRatio,
@@ -152,15 +152,77 @@ def test_a_smaller_batch_is_no_saving() -> None:
 def test_a_row_and_why_name_the_batch() -> None:
     assert marks(eight(), TODAY)[0] == "batch 1,024"
     assert "batch 128" not in marks(ONE, TODAY)
-    why = WhyNot(
-        tool_version="0",
-        machine="p6",
-        objective="cheapest",
-        offers=1,
-        option=eight(),
-        best=ONE,
-        sentence="it costs more",
-        rejections=(),
-    )
-    text = " ".join(why_text(why, width=100).split())
-    assert "Global batch 1,024 in 112,680 steps; the answer's: 128 in 900,900 steps." in text
+    critical = answer(eight()).critical_batch
+    scaled = make_why_not(job=answer(eight()).job, critical_batch=critical, option=eight(), best=ONE)
+    text = " ".join(why_text(scaled, width=100).split())
+    assert (
+        "Global batch 1,024 in 112,680 steps; the answer's: 128 in 900,900 steps. To the quality of 128 it needs 1.03 "
+        "to 1.7 times the samples, $148 to $243 (from published workloads, none measured here; --critical-batch narrows "
+        "it). Usual learning rate then: x 8 with a warm-up (linear scaling rule, SGD). A warm-up or decay that the script "
+        "counts in steps is not known here: it must fit 112,680."
+    ) in text
+    of_answer = scaled.model_copy(update={"option": ONE, "best": eight()})
+    text = " ".join(why_text(of_answer, width=100).split())
+    assert (
+        "Global batch 128 in 900,900 steps; the answer's: 1,024 in 112,680 steps. The answer's: To the quality of 128"
+    ) in text
+    assert "learning rate" not in text
+
+
+@pytest.mark.parametrize(
+    ("optimizers", "said"),
+    [
+        (("SGD",), "x 8 with a warm-up (linear scaling rule, SGD)"),
+        (("AdamW",), "x 2.8 (square root rule, AdamW)"),
+        (("SGD", "AdamW"), ""),
+        (("Muon",), ""),
+        ((), ""),
+    ],
+)
+def test_the_usual_learning_rate_is_said_in_whole_reports_alone(
+    optimizers: tuple[str, ...], said: str
+) -> None:
+    scaled = answer(eight())
+    scaled = scaled.model_copy(update={"job": scaled.job.model_copy(update={"optimizers": optimizers})})
+    assert "learning rate" not in show(scaled)
+    for render in (render_html, render_markdown, render_terminal):
+        text = " ".join(render(scaled, as_of=TODAY).replace("\\", "").split())
+        if said:
+            assert text.count(f"Usual learning rate then: {said}.") == (2 if render is render_html else 1)
+        else:
+            assert "learning rate" not in text
+
+
+@pytest.mark.parametrize(
+    ("warmup", "steps", "said"),
+    [
+        (
+            112_680,
+            112_680,
+            "The warm-up of 112,680 steps does not end in these 112,680: state it as a share of the steps",
+        ),
+        (112_679, 112_680, ""),
+        (
+            None,
+            112_680,
+            "A warm-up or decay that the script counts in steps is not known here: it must fit 112,680.",
+        ),
+        (None, 900_900, ""),
+        (900_900, 900_900, ""),
+    ],
+)
+def test_a_warm_up_that_fewer_steps_do_not_hold_is_a_warning(
+    warmup: int | None, steps: int, said: str
+) -> None:
+    """In whole reports alone; where the steps stay, so does the schedule."""
+    scaled = answer(eight(optimizer_steps=steps))
+    scaled = scaled.model_copy(update={"job": scaled.job.model_copy(update={"warmup_steps": warmup})})
+    assert "warm-up" not in show(scaled)
+    for render in (render_html, render_markdown, render_terminal):
+        text = " ".join(render(scaled, as_of=TODAY).replace("\\", "").split())
+        assert "learning rate" in text
+        if said:
+            assert said in text
+        else:
+            assert "does not end" not in text
+            assert "counts in steps is not known here" not in text

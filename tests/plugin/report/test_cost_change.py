@@ -19,8 +19,10 @@ from trainfare_core.changes.cost_change import (
     CostSide,
     FlopsChange,
     ModuleChange,
+    QualityCost,
 )
 from trainfare_core.documents import Interval
+from trainfare_core.recommendation import QualityRatio
 
 COLUMNS = 80
 
@@ -201,3 +203,48 @@ def test_modules_are_named_with_what_they_add() -> None:
         in text
     )
     assert "matmul backward" not in text
+
+
+@pytest.mark.parametrize(
+    ("quality", "said"),
+    [
+        (
+            QualityCost(ratio=QualityRatio(low=1.03, mid=1.15, high=1.7), low_usd=148.2, high_usd=245.0),
+            "$148 to $245: 1.03 to 1.7 times the samples",
+        ),
+        (
+            QualityCost(ratio=QualityRatio(low=1.2, mid=None, high=None), low_usd=172.0, high_usd=None),
+            "at least $172: at least 1.2 times the samples",
+        ),
+        (
+            QualityCost(
+                ratio=None, low_usd=None, high_usd=None, unknown_because="not predicted: of no known loss"
+            ),
+            "not predicted: of no known loss",
+        ),
+        (None, None),
+    ],
+)
+def test_other_global_batches_are_named_with_what_the_larger_costs(
+    quality: QualityCost | None, said: str | None
+) -> None:
+    known = change(50.0, 144.0)
+    sides = (
+        {"global_batch_size": 128, "optimizer_steps": 900_900.0},
+        {"global_batch_size": 1_024, "optimizer_steps": 112_680.0},
+    )
+    base, head = (
+        side.model_copy(update=facts) for side, facts in zip((known.base, known.head), sides, strict=True)
+    )
+    text = " ".join(
+        format_lines(
+            build_change_section(known.model_copy(update={"base": base, "head": head, "quality": quality})),
+            width=200,
+        ).split()
+    )
+    assert "global batch 128 in 900,900 steps 1,024 in 112,680 steps" in text
+    assert ("to the quality of 128" in text) is (said is not None)
+    if said is not None:
+        assert f"to the quality of 128 {said}" in text
+    same = known.model_copy(update={"base": base, "head": base})
+    assert "global batch" not in format_lines(build_change_section(same), width=200)

@@ -2,36 +2,26 @@
 
 from __future__ import annotations
 
-from builders.recommendations import option
+from builders.recommendations import make_why_not, option
 from trainfare.report.why import why_text
-from trainfare_core.ranking.alternatives.why_not import WhyNot
 from trainfare_core.recommendation import Alternative
 
 
 def test_the_sentence_is_the_answer_s_own_and_ends_with_a_stop() -> None:
     """At any width; a machine's name at its begin is spelled as its cloud does."""
-    answer = WhyNot(
-        tool_version="0", machine="m", objective="cheapest", offers=1, option=None, best=None, rejections=(),
-        sentence="p5.48xlarge loses by 3 %",
-    )  # fmt: skip
+    answer = make_why_not(sentence="p5.48xlarge loses by 3 %")
     assert why_text(answer, width=80) == "p5.48xlarge loses by 3 %.\n"
     assert why_text(answer, width=20) == "p5.48xlarge loses by\n3 %.\n"
 
 
 def test_notes_of_a_ranked_machine_follow_the_sentence() -> None:
-    answer = WhyNot(
-        tool_version="0", machine="m", objective="cheapest", offers=1, best=None, rejections=(), sentence="a1 loses",
-        option=option(notes=("the first", "the second")),
-    )  # fmt: skip
+    answer = make_why_not(sentence="a1 loses", option=option(notes=("the first", "the second")))
     assert why_text(answer, width=80).splitlines() == ["a1 loses.", "Note: the first.", "Note: the second."]
 
 
 def test_what_would_admit_a_rejected_machine_follows_the_sentence() -> None:
     near = Alternative(change="cheapest at spot prices", flag="--purchase spot", option=option())
-    answer = WhyNot(
-        tool_version="0", machine="m", objective="cheapest", offers=1, option=None, best=None, rejections=(),
-        sentence="a1 is not ranked", alternatives=(near,),
-    )  # fmt: skip
+    answer = make_why_not(sentence="a1 is not ranked", alternatives=(near,))
     first, second = why_text(answer, width=1000).splitlines()
     assert first == "a1 is not ranked."
     assert second.startswith("--purchase spot: cheapest at spot prices, ")

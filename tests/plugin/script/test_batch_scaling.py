@@ -148,3 +148,15 @@ def test_a_loop_that_nothing_shares_has_no_launcher() -> None:
     assert one.batch.scales is None
     with pytest.raises(InputError, match="--launched 8: nothing shares its batch"):
         launch_on(one, 8)
+
+
+@pytest.mark.parametrize(("stated", "known"), [("warmup_steps=40", 40), ("warmup_steps=0", None)])
+def test_hugging_faces_warm_up_is_known_where_it_is_stated_in_steps(stated: str, known: int | None) -> None:
+    pytest.importorskip("transformers")
+    assert trace(HUGGING_FACE % f"num_train_epochs=3, {stated}").plan.warmup_steps == known
+
+
+def test_a_batch_that_accelerate_splits_is_that_of_all_devices() -> None:
+    pytest.importorskip("transformers")
+    one = trace(HUGGING_FACE % "max_steps=30, accelerator_config={'split_batches': True}")
+    assert one.batch.scales == "global"

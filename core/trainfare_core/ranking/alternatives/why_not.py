@@ -19,7 +19,16 @@ from trainfare_core.ranking.options.rejections import REASON_WORDS
 from trainfare_core.ranking.pricing.plan_search import Predictor
 from trainfare_core.ranking.pricing.request import Request
 from trainfare_core.ranking.rank import rank
-from trainfare_core.recommendation import Alternative, Objective, Option, Recommendation, Rejection
+from trainfare_core.recommendation import (
+    Alternative,
+    Constraints,
+    CriticalBatchFacts,
+    JobSummary,
+    Objective,
+    Option,
+    Recommendation,
+    Rejection,
+)
 
 
 class WhyNot(Document):
@@ -29,6 +38,11 @@ class WhyNot(Document):
     tool_version: str
     machine: str = Field(description="as it was asked for")
     objective: Objective
+    job: JobSummary
+    constraints: Constraints
+    critical_batch: CriticalBatchFacts | None = Field(
+        default=None, description="None: the global batch of the job is not known"
+    )
     offers: int = Field(description="prices known for it, of every purchase option and region")
     option: Option | None = Field(
         description="its best run that keeps the limits; None where it is not ranked"
@@ -96,6 +110,9 @@ def why_not(
         tool_version=__version__,
         machine=machine,
         objective=request.objective,
+        job=every.job,
+        constraints=every.constraints,
+        critical_batch=every.critical_batch,
         offers=len(machines),
         option=option,
         best=best,

@@ -79,6 +79,23 @@ def round_figure(value: float) -> float:
     return float(f"{value:.{_SIGNIFICANT}g}")
 
 
+def predict_quality(critical: object, own: int | None, batch: int | None) -> QualityRatio | None:
+    """
+    Return the samples that a larger global batch needs to the quality of another, over those of that.
+
+    Args:
+        critical: of the job, as `find_critical_batch` says it; any other object: nothing is predicted.
+        own: the batch whose quality counts, in samples.
+        batch: the larger one; there is no ratio of one that is not.
+    """
+    if not batch or not own or batch <= own or not isinstance(critical, CriticalBatch):
+        return None
+    ratio = critical.samples_ratio(own, batch)
+    low, *others = (float(end) for end in (ratio.low, ratio.median, ratio.high))
+    mid, high = (None if math.isnan(end) else round_figure(end) for end in others)
+    return QualityRatio(low=round_figure(low), mid=mid, high=high)
+
+
 @dataclass(frozen=True, slots=True)
 class OptionMaker:
     """
@@ -143,7 +160,11 @@ class OptionMaker:
             optimizer_steps=self._count_steps(run),
             samples_ratio=self._compare_samples(run),
             checkpoint_every_n_steps=self._find_save_steps(run),
-            quality_ratio=self._predict_quality(plan),
+            quality_ratio=predict_quality(
+                find_critical_batch(self.profile, self.constraints.critical_batch),
+                self.profile.global_samples_per_step,
+                self._samples_per_step(plan),
+            ),
             plan_changes=(
                 *plan_changes(self.profile, candidates, plan, facts, self.writer),
                 *variant_changes(self.profile, candidates, prediction, plan),
@@ -238,16 +259,6 @@ class OptionMaker:
         if not samples or not own or steps is None or not own_steps:
             return None
         return round_figure(steps * samples / (own_steps * own))
-
-    def _predict_quality(self, plan: int) -> QualityRatio | None:
-        batch, own = self._samples_per_step(plan), self.profile.global_samples_per_step
-        critical = find_critical_batch(self.profile, self.constraints.critical_batch)
-        if not batch or not own or batch <= own or not isinstance(critical, CriticalBatch):
-            return None
-        ratio = critical.samples_ratio(own, batch)
-        low, *others = (float(end) for end in (ratio.low, ratio.median, ratio.high))
-        mid, high = (None if math.isnan(end) else round_figure(end) for end in others)
-        return QualityRatio(low=round_figure(low), mid=mid, high=high)
 
     def _samples_per_step(self, plan: int) -> int | None:
         samples, factor = self.profile.global_samples_per_step, self.priced.search.candidates.batch_factor

@@ -15,7 +15,6 @@ from importlib import import_module
 from typing import Any, Final
 
 import torch
-from torch.utils.data import IterableDataset
 
 from trainfare.fake_step.fake_tensors import seeded_random
 from trainfare.fake_step.several_batches import whole_batches
@@ -26,7 +25,7 @@ from trainfare.job.made_up_data import MadeUpData
 from trainfare.job.run_plan import LoopLength
 from trainfare.job.training_job import STRATEGIES
 from trainfare.lightning.callbacks import set_up_callbacks
-from trainfare.lightning.run_length import loader_batch_size, read_trainer
+from trainfare.lightning.run_length import add_scaling, count_epoch_samples, loader_batch_size, read_trainer
 from trainfare.lightning.script.made_up_source import NO_LENGTH, MadeUpSource
 from trainfare.lightning.script.trainer_arguments import Asked, read_asked
 from trainfare.lightning.strategy_arguments import checkpoint_modules
@@ -74,7 +73,7 @@ def live_job(call: FitCall, notes: tuple[str, ...], made_up: MadeUpData | None =
         with report_user_errors("setup", reads_data=source is None):
             module.setup("fit")
         with report_user_errors(data), seeded_random():
-            facts = _add_scaling(trainer, _read_facts(trainer, source), spec)
+            facts = add_scaling(trainer, _read_facts(trainer, source), any_devices=spec.any_devices)
             batches = _first_batches(trainer) if source is None else source.batches
     if not batches:
         raise TargetError(f"{call.place}: the training loader gave no batch")
@@ -139,24 +138,6 @@ def _read_facts(trainer: Any, source: MadeUpSource | None) -> LoopLength:
     return replace(read_trainer(trainer), no_length=_NO_LENGTH if source is None else NO_LENGTH)
 
 
-def _add_scaling(trainer: Any, facts: LoopLength, spec: Asked) -> LoopLength:
-    """Add what other numbers of devices would do to the batch and to the steps of an epoch."""
-    combined: Any = trainer.fit_loop._combined_loader  # noqa: SLF001 - None where nothing is trained
-    loaders = list(getattr(combined, "flattened", ()))
-    # Lightning gives a sampler to a loader that can have one, and none to a stream.
-    samples = bool(trainer._accelerator_connector.use_distributed_sampler)  # noqa: SLF001
-    streams = any(isinstance(getattr(loader, "dataset", None), IterableDataset) for loader in loaders)
-    size = loader_batch_size(trainer)
-    return replace(
-        facts,
-        scales="per_device" if spec.any_devices else "fixed",
-        samples_per_epoch=_count_epoch_samples(trainer, facts, size) if loaders else None,
-        drops_last=any(getattr(loader, "drop_last", False) for loader in loaders),
-        shares_data=samples and not streams,
-        shares_validation=samples,
-    )
-
-
 def _validates(trainer: Any) -> bool:
     """Return whether the run comes to a validation; libraries ask for none by a great interval, and have no loader."""
     every, epochs = trainer.check_val_every_n_epoch, trainer.fit_loop.max_epochs
@@ -193,7 +174,7 @@ def _job(
         module=module,
         batch=Batches(tuple(batches)),
         batch_size=size or 1,
-        train_samples=_count_epoch_samples(trainer, facts, size),
+        train_samples=count_epoch_samples(trainer, facts, size),
         tokens_per_sample=sizes.tokens_per_sample,
         precision=spec.precision,
         accumulate_grad_batches=facts.accumulate_grad_batches,
@@ -211,17 +192,6 @@ def _job(
             root=(trainer, "_default_root_dir"),
         ),
     )
-
-
-def _count_epoch_samples(trainer: Any, facts: LoopLength, size: int | None) -> int | None:
-    """Return the samples of an epoch over all devices: of the data set where all of it is used."""
-    loaders = list(trainer.fit_loop._combined_loader.flattened)  # noqa: SLF001
-    if len(loaders) == 1 and trainer.limit_train_batches == 1.0:
-        with contextlib.suppress(TypeError, AttributeError):  # a data set without a length
-            return len(loaders[0].dataset) or None
-    if size is None or facts.batches_per_epoch is None or facts.replicas is None:
-        return None
-    return size * facts.batches_per_epoch * facts.replicas or None
 
 
 def _note_other_group(devices: int) -> tuple[str, ...]:

@@ -19,6 +19,7 @@ import torch
 
 from trainfare.job.launch import FP16_AS_BF16, AskedDevices, Launch
 from trainfare.job.training_job import canonical_precision
+from trainfare.lightning.asked_devices import count_devices
 from trainfare.lightning.script.fp8_plugin import Fp8Plugin
 from trainfare.lightning.strategy_arguments import KEPT, StrategyFacts, read_registered, read_strategy
 
@@ -185,7 +186,7 @@ class _OneProcess:
 
 def _build_asked(given: dict[str, Any], registry: Mapping[str, Any]) -> Asked:
     notes: list[str] = []
-    devices = _devices(given["devices"])
+    devices = count_devices(given["devices"])
     if devices is None:
         notes.append(f"Trainer(devices={given['devices']!r}): each device of the machine gets this batch")
     num_nodes = given["num_nodes"]
@@ -210,19 +211,6 @@ def _name_strategy(strategy: Any, word: str) -> str:
         return strategy
     name = getattr(strategy, "strategy_name", None)
     return name if isinstance(name, str) else word
-
-
-def _devices(value: Any) -> int | None:
-    """Return how many devices `Trainer(devices=...)` asks for; None: as many as the machine has."""
-    if isinstance(value, str) and value.strip().lstrip("-").isdigit():
-        value = int(value)
-    if isinstance(value, str) and "," in value:
-        return sum(bool(part.strip()) for part in value.split(","))
-    if isinstance(value, (list, tuple)):
-        chosen = list(cast("Iterable[object]", value))
-        if chosen and chosen != [-1]:
-            return len(chosen)
-    return value if isinstance(value, int) and value > 0 else None
 
 
 def _list_plugins(plugins: Any) -> Iterable[Any]:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from datetime import date
 from typing import Final
 
+from trainfare.report.batch_scaling import describe_batch
 from trainfare.report.block_builders import build_notes
 from trainfare.report.blocks import Block, Bullets, Column, Heading, Span, Table, Text, Where
 from trainfare.report.cost_change import build_change_section, change_notes
@@ -84,7 +85,12 @@ def _list_plans(answer: PolicyCheck) -> Iterator[tuple[JobCheck, str]]:
     for job in answer.jobs:
         if job.check is not None and job.check.best is not None:
             best = job.check.best
-            text = f"{plan_changes_text(best)} {describe_unused_devices(best)}".strip()
+            texts = (
+                plan_changes_text(best),
+                describe_unused_devices(best),
+                describe_batch(job.check, best),
+            )
+            text = " ".join(filter(None, texts))
             if text:
                 yield job, text
 
@@ -126,7 +132,7 @@ def build_check(answer: BudgetCheck, *, as_of: date) -> list[Block]:
         Text(f"  {answer.reason}", where=Where.TERMINAL),
         Heading(("trainfare check: ", verdict), level=1, where=Where.TITLED),
         Text((Span(answer.job.name, "strong"), ": ", answer.reason), where=Where.TITLED),
-        *([] if best is None else _build_best(best, answer.constraints, as_of)),
+        *([] if best is None else _build_best(answer, best, as_of)),
         *build_notes(notes, where=Where.TERMINAL),
         *(
             []
@@ -138,15 +144,20 @@ def build_check(answer: BudgetCheck, *, as_of: date) -> list[Block]:
     ]
 
 
-def _build_best(best: Option, asked: Constraints, as_of: date) -> list[Block]:
+def _build_best(answer: BudgetCheck, best: Option, as_of: date) -> list[Block]:
     age = price_age(price_date_of(best), as_of)
     stale = ", stale" if age.stale else ""
     price = f"{price_date_of(best).text} ({age.text}{stale}) from {best.price_source}"
-    changes = plan_changes_text(best)
+    texts = (plan_changes_text(best), describe_batch(answer, best))
     return [
         Text(f"  price dated {price}", where=Where.TERMINAL),
-        _build_best_table(best, asked, price),
-        *([Text(f"  {changes}", where=Where.TERMINAL), Text(changes, where=Where.TITLED)] if changes else []),
+        _build_best_table(best, answer.constraints, price),
+        *(
+            block
+            for text in texts
+            if text
+            for block in (Text(f"  {text}", where=Where.TERMINAL), Text(text, where=Where.TITLED))
+        ),
     ]
 
 

@@ -68,7 +68,7 @@ def build_answer_section(
         blocks.append(Text(_title_page(recommendation, *picked[0]), "answer", Where.PAGE))
     if cards:
         blocks.append(Cards(cards))
-    if batches := describe_batches(recommendation, named):
+    if batches := describe_batches(recommendation, named, whole=True):
         blocks.append(Text(batches, "warning"))
     if verdict:
         blocks.append(Text((Span(f"{verdict}.", "strong"), f" {sentence}"), "outlook"))

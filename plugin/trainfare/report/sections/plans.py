@@ -7,7 +7,7 @@ from datetime import date
 from typing import Final, TypeAlias
 
 from trainfare.loops import format_plan
-from trainfare.report.batch_scaling import describe_batch
+from trainfare.report.batch_scaling import describe_batch, describe_schedule
 from trainfare.report.blocks import Block, Bullets, Code, Details, Heading, Line, Span, Text, Where
 from trainfare.report.escape import terminal_text
 from trainfare.report.facts import interruptions_text
@@ -100,12 +100,12 @@ def build_plans_section(recommendation: Recommendation, as_of: date) -> list[Blo
 def _build_details(recommendation: Recommendation, option: Option, as_of: date, title: str) -> Details:
     lines = () if option.trainer is None else script_lines(option.trainer)
     texts = (*lines, plan_changes_text(option).rstrip("."), describe_unused_devices(option).rstrip("."))
-    batch = describe_batch(recommendation, option)
+    batches = (describe_batch(recommendation, option), describe_schedule(recommendation, option))
     blocks: list[Block] = [Text((Span("Why: ", "strong"), _explain_rank(recommendation, option, title)))]
     if option.trainer is not None:
         blocks.append(Code(format_plan(option.trainer), f"Plan{batch_text(option.trainer)}"))
     lists = (
-        (*((batch,) if batch else ()), *(f"{text}." for text in texts if text)),
+        (*filter(None, batches), *(f"{text}." for text in texts if text)),
         tuple(_list_what_if(recommendation, option)),
         tuple(map(note_sentence, option.notes)),
     )

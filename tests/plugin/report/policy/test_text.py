@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import html
+import math
 import re
 from dataclasses import replace
 
 import pytest
 
-from builders.policies import check_small_job, make_mixed_answer, make_priced_inputs
-from builders.toy_market import offer_row, small_job
+from builders.batches import H100, make_scaling_job
+from builders.policies import DAY, check_small_job, make_mixed_answer, make_priced_inputs
+from builders.toy_market import book, offer_row, small_job
 from trainfare.report.escape import markdown_text
 from trainfare.report.policy import build_policy_check
+from trainfare.report.policy.text import build_check
 from trainfare.report.render.text import format_lines, format_markdown
+from trainfare_core.changes.explain_change import PricedJob
 from trainfare_core.policy.check import policy_check
 
 
@@ -106,3 +111,57 @@ def test_each_job_says_what_its_plan_changes_of_the_script() -> None:
     assert f"- **shared**: {markdown_text(text)}\n" in markdown
     for output in (table, markdown):
         assert output.count("changes the script's plan") == 1
+
+
+def test_a_plan_with_another_batch_than_the_script_s_or_the_base_s_names_both_and_what_it_costs() -> None:
+    """In the terminal, and in the Markdown of the comment; the limit is judged on what the script does there."""
+    one, any_number = (
+        job.model_copy(
+            update={
+                "batch": job.batch.model_copy(update={"batch_norm": True}),
+                "plan": job.plan.model_copy(update={"optimizer_steps": 3_130_000, "checkpoint_bytes": 0}),
+            }
+        )
+        for job in (make_scaling_job("fixed", epochs=10_000), make_scaling_job(epochs=10_000))
+    )
+    inputs = replace(make_priced_inputs(EIGHT_ROW), base=PricedJob(one, EIGHT, "base.json"))
+    written, auto = (replace(inputs, profile=profile) for profile in (one, any_number))
+    hours = [
+        check.best.run_hours.mid
+        for job in (auto, written)
+        if (check := check_small_job(job=job, max_usd=1e6).check) is not None and check.best is not None
+    ]
+    assert hours[0] < hours[1] / 3
+    limit = math.sqrt(hours[0] * hours[1])
+    verdicts = [check_small_job(job=job, max_hours=limit).verdict for job in (auto, written)]
+    assert verdicts == ["within", "over"]
+    job = check_small_job(job=auto, max_hours=limit)
+    assert job.check is not None
+    assert job.check.critical_batch is not None
+    for blocks in (build_policy_check(policy_check([job])), build_check(job.check, as_of=DAY)):
+        for text in (format_lines(blocks, width=120), format_markdown(blocks)):
+            flat = " ".join(html.unescape(text).replace("\\", "").split())
+            assert (
+                "Each of 8 devices has 32 samples: a global batch of 256, not 32, in 400,000 steps, not 3,130,000. To the "
+                "quality of 32 it needs 1."
+            ) in flat
+            assert "devices: 1 -> auto, global batch 32 -> 256 on 8 devices" in flat
+            assert re.search(r"global batch \|? ?32 in 3,130,000 steps \|? ?256 in 400,000 steps", flat)
+            assert re.search(
+                r"to the quality of 32 [| ]*\$[0-9.]+ to \$[0-9.]+: 1\.[0-9]+ to [0-9.]+ times", flat
+            )
+
+
+def test_a_plan_with_the_script_s_batch_says_nothing_of_it() -> None:
+    job = check_small_job(
+        job=replace(make_priced_inputs(base_steps=20_000), profile=make_scaling_job()), max_usd=1e6
+    )
+    assert job.check is not None
+    for blocks in (build_policy_check(policy_check([job])), build_check(job.check, as_of=DAY)):
+        text = format_lines(blocks, width=120)
+        assert "global batch" not in text
+        assert "quality" not in text
+
+
+EIGHT_ROW = offer_row(instance_type="h100.8x", accelerator=H100, accelerator_count=8.0, usd_per_hour=32.0)
+EIGHT = book(EIGHT_ROW)
