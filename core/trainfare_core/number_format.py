@@ -10,6 +10,15 @@ _LEAST = 1e-3
 """Smaller numbers are written as powers of ten: their zeros are hard to count."""
 
 
+_SIGNIFICANT: Final = 10
+"""Digits kept: cents of ten million dollars; the last bits of exp() differ between processors."""
+
+
+def round_figure(value: float) -> float:
+    """Round to ten significant digits, so that every processor gives the same text."""
+    return float(f"{value:.{_SIGNIFICANT}g}")
+
+
 def figures(value: float, digits: int = 3) -> str:
     """
     Return a number with some significant digits; large ones in full with separators, never as a power of ten.

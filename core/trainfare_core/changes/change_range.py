@@ -23,8 +23,8 @@ from trainfare_core.changes.cost_change import ChangeRange
 from trainfare_core.documents import Finite, Interval, Record, data_text
 from trainfare_core.interruptions.ends import find_normals
 from trainfare_core.job_profile import JobProfile
+from trainfare_core.number_format import round_figure
 from trainfare_core.prices.age_doubt import Z_80
-from trainfare_core.ranking.options.options import round_figure
 from trainfare_core.recommendation import Option
 from trainfare_core.run_cost.interrupted import STARTUP_LOG_SIGMA
 from trainfare_core.run_cost.timing import RIDGE_FLOP_PER_BYTE

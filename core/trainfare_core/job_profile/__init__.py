@@ -102,6 +102,12 @@ from trainfare_core.job_profile.run import (
     EpochFacts as EpochFacts,
 )
 from trainfare_core.job_profile.run import (
+    InputFacts as InputFacts,
+)
+from trainfare_core.job_profile.run import (
+    InputKind as InputKind,
+)
+from trainfare_core.job_profile.run import (
     ParallelFacts as ParallelFacts,
 )
 from trainfare_core.job_profile.run import (

@@ -253,7 +253,12 @@ class MeasuredStep(Record):
     )
     peak_memory_bytes: Bytes | None = Field(default=None, description="max_memory_reserved; None on a CPU")
     loader_workers: Count | None = Field(default=None, description="worker processes of the training loader")
+    machine: Text = Field(
+        default="",
+        description="its type, as gcp:g2-standard-12@us-central1, else its processor; empty: not known",
+    )
     software: Text = Field(default="", description="torch and Lightning versions")
+    _leave_out_machine = documents.leave_out_empty("machine")
 
 
 class ProfileSource(Record):

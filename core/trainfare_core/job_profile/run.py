@@ -38,6 +38,26 @@ BatchScale: TypeAlias = Literal["per_device", "fixed", "global"]
 names its devices; the samples of all devices together stay the same."""
 
 
+InputKind: TypeAlias = Literal["pictures", "video", "audio", "text", "tokens", "numbers"]
+
+
+class InputFacts(Record):
+    """What the loader makes samples of."""
+
+    kind: InputKind = Field(
+        description="pictures, video or audio to decode, text to tokenise; tokens and numbers are there as they are"
+    )
+    pixels: Count | None = Field(
+        default=None, description="of a picture or a frame, as the model gets it; None: not known"
+    )
+    frames: Count | None = Field(default=None, description="of a sample of video")
+    seconds: Seconds | None = Field(default=None, description="of a sample of audio")
+    workers: Count | None = Field(
+        default=None, description="worker processes of one device's loader; None: not known"
+    )
+    _leave_out = leave_out_empty("pixels", "frames", "seconds")
+
+
 class BatchFacts(Record):
     """Samples and tokens that one device consumes."""
 
@@ -47,6 +67,10 @@ class BatchFacts(Record):
     loader_samples_per_s_per_vcpu: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = Field(
         default=None, description="stated by the user: samples that the input pipeline makes on one vCPU"
     )
+    loader_measured_on: Text = Field(
+        default="", description="machine type or processor on which it makes them; empty: not known"
+    )
+    input: InputFacts | None = Field(default=None, description="None: not known")
     batch_norm: bool | None = Field(
         default=None,
         description="modules normalise over the samples of one device's micro-batch (BatchNorm, not SyncBatchNorm); "
@@ -65,7 +89,7 @@ class BatchFacts(Record):
         description="simple noise scale of the gradients, as FareMeter(noise_scale=True) measured it; None: not "
         "measured, and then it is left out",
     )
-    _leave_out_noise_scale = leave_out_empty("noise_scale_samples")
+    _leave_out = leave_out_empty("noise_scale_samples", "loader_measured_on", "input")
 
     @property
     def normalises(self) -> bool:

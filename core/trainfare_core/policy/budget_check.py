@@ -10,7 +10,7 @@ from pydantic import Field
 from trainfare_core.changes.cost_change import CostChange
 from trainfare_core.documents import Document
 from trainfare_core.ledger.run_record import RunRecord
-from trainfare_core.number_format import hours_range, hours_text, percent
+from trainfare_core.number_format import figures, hours_range, hours_text, percent
 from trainfare_core.recommendation import Constraints, CriticalBatchFacts, Interval, JobSummary, Option
 
 if TYPE_CHECKING:
@@ -83,11 +83,14 @@ def judge(
     constraints = request.constraints
     best_option = best_chance(profile, book, request)
     best, chance = (None, None) if isinstance(best_option, str) else (best_option, _get_chance(best_option))
-    undecided = best is not None and (
-        is_undecided(best, constraints.max_usd, best.run_usd)
-        or is_undecided(best, constraints.deadline_hours, best.run_hours)
+    limits = [] if best is None else [
+        (best, constraints.max_usd, best.run_usd), (best, constraints.deadline_hours, best.run_hours),
+    ]  # fmt: skip
+    verdict = verdict_of(
+        None if any(is_undecided(*limit) for limit in limits) else chance, constraints.confidence
     )
-    verdict = verdict_of(None if undecided else chance, constraints.confidence)
+    if verdict == "over" and any(find_breaking_rate(*limit) is not None for limit in limits):
+        verdict = "cannot_tell"
     return BudgetCheck(
         tool_version=__version__,
         job=job_summary(profile),
@@ -137,6 +140,48 @@ def is_undecided(best: Option, limit: float | None, interval: Interval) -> bool:
     return interval.low_80 / GUESS_FACTOR < limit < interval.high_80 * GUESS_FACTOR
 
 
+def find_breaking_rate(best: Option, limit: float | None, interval: Interval) -> float | None:
+    """
+    Return the loader's samples a second on each vCPU below which a run breaks a limit, where published rates decide.
+
+    Args:
+        best: the run.
+        limit: in the unit of the interval; None: there is none.
+        interval: the run's dollars or hours.
+
+    Returns:
+        None where the rate is known, or no published one keeps the limit, or each does.
+    """
+    loader, needed = best.loader, best.loader_samples_per_s_per_vcpu
+    if limit is None or loader is None or loader.basis != "published" or not needed or limit <= 0:
+        return None
+    computed_s, latest_s = best.step_s.mid - best.step_parts.input_s, best.step_s.mid * limit / interval.mid
+    rate = needed * computed_s / latest_s
+    slowest, fastest = loader.slowest_per_s_per_vcpu or 0.0, loader.fastest_per_s_per_vcpu or 0.0
+    return rate if rate <= needed and slowest < rate < fastest else None
+
+
+def _describe_rates(best: Option, constraints: Constraints) -> str:
+    """Say which rate of the loader would break a limit; "" where none decides."""
+    pairs = ((constraints.max_usd, best.run_usd), (constraints.deadline_hours, best.run_hours))
+    rates = [rate for pair in pairs if (rate := find_breaking_rate(best, *pair)) is not None]
+    return explain_rate(best, max(rates)) if rates else ""
+
+
+def explain_rate(best: Option, rate: float) -> str:
+    """Say below which rate of its loader a run breaks a limit, and how to state the own one."""
+    loader, line = best.loader, f"loader_samples_per_s_per_vcpu = {float(figures(rate).replace(',', '')):g}"
+    published = ""
+    if loader is not None and loader.slowest_per_s_per_vcpu and loader.fastest_per_s_per_vcpu:
+        low, high = figures(loader.slowest_per_s_per_vcpu), figures(loader.fastest_per_s_per_vcpu)
+        published = f", and published rates of {loader.kind} are {low} to {high} here"
+    return (
+        f"; the loader decides and was not measured: below {figures(rate)} samples a second on each vCPU the limit "
+        f"breaks{published}. State what yours makes, such as {line}, in the job's table of trainfare.toml or with "
+        "--loader-samples-per-s-per-vcpu"
+    )
+
+
 def _write_reason(verdict: BudgetVerdict, best: Option, constraints: Constraints) -> str:
     cost = f"{best.run_usd.mid:,.2f} USD ({best.run_usd.low_80:,.2f} to {best.run_usd.high_80:,.2f})"
     hours = best.run_hours
@@ -157,4 +202,5 @@ def _write_reason(verdict: BudgetVerdict, best: Option, constraints: Constraints
     return (
         f"{words} {limits}: {run}; "
         f"the chance to keep the limits is {percent(_get_chance(best), 1)}, asked for {percent(constraints.confidence)}"
+        f"{_describe_rates(best, constraints) if verdict == 'cannot_tell' else ''}"
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Final, Literal, TypeAlias
 
@@ -101,6 +101,15 @@ class JobInputs:
     price_warnings: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
+    def state_loader(self, job: PolicyJob) -> JobInputs:
+        """Return the inputs with the loader's rate that the policy states, the same before and after a change."""
+        from trainfare_core.changes.explain_change import PricedJob
+
+        base = self.base
+        if isinstance(base, PricedJob):
+            base = replace(base, profile=job.state_loader(base.profile))
+        return replace(self, profile=job.state_loader(self.profile), base=base)
+
 
 def worst_exit_code(codes: Iterable[int]) -> int:
     """
@@ -141,6 +150,7 @@ def check_job(
         source_place: where the job is defined.
     """
     job, waivers = policy.jobs[name], policy.waivers_of(name)
+    inputs = inputs.state_loader(job)
     holding: dict[RuleName, Waiver] = {
         waiver.rule: waiver for waiver in waivers if not waiver.has_expired(day)
     }

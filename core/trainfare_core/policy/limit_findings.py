@@ -10,12 +10,17 @@ from pydantic import Field
 
 from trainfare_core.changes.cost_change import ChangeRange
 from trainfare_core.documents import Record
-from trainfare_core.number_format import hours_text, percent
-from trainfare_core.policy.budget_check import BudgetVerdict, is_undecided, verdict_of
+from trainfare_core.number_format import hours_text, percent, round_figure
+from trainfare_core.policy.budget_check import (
+    BudgetVerdict,
+    explain_rate,
+    find_breaking_rate,
+    is_undecided,
+    verdict_of,
+)
 from trainfare_core.policy.policy import JobLimits
 from trainfare_core.policy.rules import LimitRule, RuleName
 from trainfare_core.prices.age_doubt import Z_80
-from trainfare_core.ranking.options.options import round_figure
 from trainfare_core.ranking.pricing.chances import probability
 from trainfare_core.recommendation import Interval, Option
 
@@ -80,7 +85,10 @@ def run_findings(
             unknown = f"{_amounts(rule, limits, best)}: unknown, because {best.guess_because}"
             findings.append(_finding(rule, "cannot_tell", unknown))
             continue
-        findings.append(_finding(rule, _STATUS[verdict_of(chance, confidence)], text))
+        status, rate = _STATUS[verdict_of(chance, confidence)], find_breaking_rate(best, limit, interval)
+        if rate is not None and status != "kept":
+            status, text = "cannot_tell", f"{text}{explain_rate(best, rate)}"
+        findings.append(_finding(rule, status, text))
     if hourly is not None:
         text = f"{best.usd_per_hour:,.2f} USD an hour, limit {hourly:,.2f} USD an hour"
         findings.append(_finding("max_usd_per_hour", "broken" if over_hourly else "kept", text))

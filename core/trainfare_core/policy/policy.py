@@ -65,6 +65,8 @@ def allow_list_base(limits: Iterable[LimitField]) -> type[Record]:
 
 
 if TYPE_CHECKING:
+    from trainfare_core.job_profile import JobProfile
+
     _AllowedLimits = Record
 else:
     _AllowedLimits = allow_list_base(_LIMITS)
@@ -118,12 +120,33 @@ class PolicyJob(JobLimits):
     on_unknown: OnUnknown | None = Field(default=None, description="as in the policy")
     max_nodes: Nodes | None = Field(default=None, description="as in the policy")
     allow: AllowList = Field(default_factory=AllowList, description="where this job may run")
+    loader_samples_per_s_per_vcpu: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = Field(
+        default=None, description="samples that the input pipeline makes on one vCPU, a second"
+    )
+    loader_measured_on: Text | None = Field(
+        default=None, description="machine type or processor on which it makes them; not given: not known"
+    )
 
     @model_validator(mode="after")
     def _check_limits(self) -> PolicyJob:
         if not self.list_rules():
             raise ValueError(f"no limit is given; give one or more of {', '.join(LIMIT_RULES)}")
+        if self.loader_measured_on is None:
+            return self
+        from trainfare_core.hardware.hosts import explain_unknown_host, find_host
+
+        if self.loader_samples_per_s_per_vcpu is None:
+            raise ValueError("loader_measured_on: give loader_samples_per_s_per_vcpu with it")
+        if find_host(self.loader_measured_on) is None:
+            raise ValueError(f"loader_measured_on: {explain_unknown_host(self.loader_measured_on)}")
         return self
+
+    def state_loader(self, profile: JobProfile) -> JobProfile:
+        """Return the job's profile with the rate of its loader, where that is stated."""
+        from trainfare_core.prediction.input_pipeline import state_loader
+
+        rate = self.loader_samples_per_s_per_vcpu
+        return profile if rate is None else state_loader(profile, rate, self.loader_measured_on or "")
 
 
 class Waiver(Record):

@@ -13,6 +13,7 @@ from trainfare_core.arrays import Array, Flags
 from trainfare_core.candidates import SHARDINGS, CandidateTable, take
 from trainfare_core.hardware.accelerator_rows import Accelerator
 from trainfare_core.hardware.earlier_runs import Evidence
+from trainfare_core.hardware.hosts import HostColumns, describe_hosts
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.prediction.distance import (
     DEVICES,
@@ -22,6 +23,7 @@ from trainfare_core.prediction.distance import (
     Work,
     describe_work,
 )
+from trainfare_core.prediction.input_pipeline import InputPipeline
 from trainfare_core.prediction.language_models.coefficients import DecoderFit
 from trainfare_core.prediction.language_models.sums import DecoderLedger
 from trainfare_core.prediction.memory.sharding import Shards
@@ -29,7 +31,7 @@ from trainfare_core.prediction.network.collectives import Links
 from trainfare_core.prediction.roofline.coefficients import Calibration
 from trainfare_core.prediction.roofline.features import PATHS
 from trainfare_core.prediction.roofline.operations import Operations, Roofline
-from trainfare_core.prediction.source import InputPipeline, SourceCorrection
+from trainfare_core.prediction.source import SourceCorrection
 from trainfare_core.prediction.uncertainty import UncertaintyFactors
 from trainfare_core.prices.shapes import MachineShapes
 
@@ -134,6 +136,12 @@ class PlacedPlans:
         """NaN where it is not known."""
         return np.asarray(self.shapes.vcpus[self.plans.shape] / self.per_machine)
 
+    @cached_property
+    def hosts(self) -> HostColumns:
+        """The processor of each plan's machine."""
+        number, shape = self.shapes.host, self.plans.shape
+        return describe_hosts(np.full(len(shape), -1) if number is None else number[shape])
+
     def uncertainty(self, run: Run, step: StepColumns) -> UncertaintyFactors:
         """Return what widens the interval of each plan whose step has these parts."""
         devices_found, row, origin, fit = self.devices.found, self.row, run.correction.device, run.fit
@@ -200,7 +208,7 @@ class PlacedPlans:
 
 @dataclass(frozen=True, slots=True)
 class StepColumns:
-    """Seconds of every plan's optimizer step by cause, arrays of shape (n,)."""
+    """Seconds of every plan's optimizer step by cause, without the input pipeline, arrays of shape (n,)."""
 
     compute_s: Array
     memory_s: Array
@@ -208,7 +216,8 @@ class StepColumns:
     communication_s: Array
     hidden_s: Array
     """Communication that overlaps with backward, not part of the step."""
-    input_s: Array
+    samples: Array
+    """Samples of one device's step over the profile's."""
     network_s: Array
     """Of `communication_s`, the part between machines."""
     synchronized_s: Array
@@ -218,8 +227,8 @@ class StepColumns:
 
     @property
     def step_s(self) -> Array:
-        """The step."""
-        return self.compute_s + self.memory_s + self.launch_s + self.communication_s + self.input_s
+        """The step, where its input is there."""
+        return self.compute_s + self.memory_s + self.launch_s + self.communication_s
 
 
 def never_faster_than_roofline(run: Run, factor: Array, predicted_s: Array, floor_s: Array) -> Array:
@@ -235,22 +244,3 @@ def never_faster_than_roofline(run: Run, factor: Array, predicted_s: Array, floo
     if run.profile.source.compiled:
         return factor
     return np.asarray(np.maximum(factor, floor_s / np.maximum(predicted_s, SMALLEST_S)))
-
-
-def input_s(pipeline: InputPipeline, vcpus_per_device: Array, samples: Array, computed_s: Array) -> Array:
-    """
-    Return what the input pipeline adds to the step.
-
-    Args:
-        pipeline: the loader as it was measured.
-        vcpus_per_device: NaN where it is not known: then the loader keeps all its workers.
-        samples: samples of one device's step over the profile's.
-        computed_s: the step without it.
-    """
-    if pipeline.worker_s is None:
-        return np.zeros_like(samples)
-    loading_s = pipeline.worker_s * samples
-    if pipeline.workers == 0:
-        return np.asarray(loading_s)
-    workers = np.fmin(float(pipeline.workers), np.maximum(vcpus_per_device, 1.0))
-    return np.asarray(np.maximum(loading_s / workers - computed_s, 0.0))

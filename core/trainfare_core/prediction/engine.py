@@ -28,6 +28,7 @@ from trainfare_core.job_profile import JobProfile
 from trainfare_core.prediction import source, uncertainty
 from trainfare_core.prediction.columns import Devices, PlacedPlans, Run, StepColumns
 from trainfare_core.prediction.distance import load_measured_groups
+from trainfare_core.prediction.input_pipeline import add_input, input_pipeline
 from trainfare_core.prediction.language_model_job import language_model_steps
 from trainfare_core.prediction.language_models.coefficients import DecoderFit, decoder_calibration
 from trainfare_core.prediction.language_models.sums import DecoderLedger
@@ -77,7 +78,7 @@ def prepare(
         fit,
         Operations.of(profile),
         source.SourceCorrection(),
-        source.input_pipeline(profile),
+        input_pipeline(profile),
         decoder,
         DecoderLedger.of(profile) if is_decoder(profile) else None,
         load_measured_groups() if distance else None,
@@ -114,7 +115,10 @@ def predict_run(run: Run, shapes: MachineShapes, plans: CandidateTable) -> Predi
         if runs := find_earlier_runs(run.earlier, device.silicon):
             log_sigma = np.where(placed.row == index, narrow_interval(runs, log_sigma), log_sigma)
     log_sigma = np.hypot(log_sigma, run.profile.work_log_sigma)
-    return _build_table(run, placed, step, log_sigma, reason, nearest, is_guess)
+    input_s, log_sigma = add_input(
+        run.pipeline, placed.vcpus_per_device, placed.hosts, step.samples, step.step_s, log_sigma
+    )
+    return _build_table(run, placed, step, input_s, log_sigma, reason, nearest, is_guess)
 
 
 def _find_vendor_errors(run: Run, devices: Sequence[Accelerator]) -> Array:
@@ -133,12 +137,13 @@ def _build_table(
     run: Run,
     placed: PlacedPlans,
     step: StepColumns,
+    input_s: Array,
     log_sigma: Array,
     reason: NDArray[np.str_],
     nearest: Rows,
     is_guess: NDArray[np.bool_],
 ) -> PredictionTable:
-    plans, step_s = placed.plans, step.step_s
+    plans, step_s = placed.plans, step.step_s + input_s
     cores = placed.devices.column([float(d.cores) for d in placed.devices.found], placed.row)
     peak = memory_peak(
         run.profile, plans.micro_ratio, placed.world, placed.sharded, plans.parallel, plans.accumulate,
@@ -162,7 +167,7 @@ def _build_table(
         launch_s=hide_unknown(step.launch_s),
         communication_s=hide_unknown(step.communication_s),
         communication_hidden_s=hide_unknown(step.hidden_s),
-        input_s=hide_unknown(step.input_s),
+        input_s=hide_unknown(input_s),
         memory_bytes=hide_unknown(peak.peak_bytes),
         memory_log_sigma=hide_unknown(peak.log_sigma),
         usable_memory_bytes=hide_unknown(usable),

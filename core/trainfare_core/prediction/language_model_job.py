@@ -15,7 +15,6 @@ from trainfare_core.prediction.columns import (
     PlacedPlans,
     Run,
     StepColumns,
-    input_s,
     never_faster_than_roofline,
 )
 from trainfare_core.prediction.language_models.plans import decoder_log_sigma, decoder_plan_times
@@ -36,14 +35,13 @@ def language_model_steps(run: Run, placed: PlacedPlans) -> tuple[StepColumns, Ar
     launch_s = times.launch_s * placed.factor
     waiting_s = times.bubble_s * factor + times.exposed_s
     held_s = device_s * factor + launch_s
-    samples = spread.ratio * spread.passes / run.profile.parallel.accumulate_grad_batches
     step = StepColumns(
         compute_s=times.compute_s * factor,
         memory_s=times.memory_s * factor,
         launch_s=launch_s,
         communication_s=waiting_s,
         hidden_s=times.hidden_s,
-        input_s=input_s(run.pipeline, placed.vcpus_per_device, samples, held_s + waiting_s),
+        samples=spread.ratio * spread.passes / run.profile.parallel.accumulate_grad_batches,
         network_s=times.network_s,
         synchronized_s=np.zeros_like(device_s),
         host_share=np.clip(launch_s / np.maximum(held_s, SMALLEST_S), 0.0, 1.0),

@@ -35,12 +35,12 @@ from trainfare_core.prediction.breakdown import KindTime, device_breakdown, note
 from trainfare_core.prediction.columns import Run
 from trainfare_core.prediction.distance import MeasuredGroup, load_measured_groups
 from trainfare_core.prediction.engine import predict_run, prepare
+from trainfare_core.prediction.input_pipeline import input_pipeline
 from trainfare_core.prediction.memory.calibrated import memory_note, memory_peak
 from trainfare_core.prediction.memory.sharding import Shards
 from trainfare_core.prediction.porting import Environment
 from trainfare_core.prediction.roofline.features import PATHS
 from trainfare_core.prediction.roofline.operations import Roofline
-from trainfare_core.prediction.source import input_pipeline
 from trainfare_core.prediction.table import PredictionTable
 from trainfare_core.prediction.uncertainty import Z80
 from trainfare_core.prices.shapes import MachineShapes
@@ -95,7 +95,7 @@ class MachinePrediction(Document):
     parts: StepParts
     input_known: bool = Field(
         default=True,
-        description="the input pipeline was measured or stated; else no time is counted for it in the parts",
+        description="the input pipeline was measured or stated; else published rates of its kind count, or nothing",
     )
     operations: tuple[KindTime, ...]
     mfu: float | None
@@ -305,7 +305,7 @@ def _answer(
             input_s=float(table.input_s[row]),
             communication_hidden_s=float(table.communication_hidden_s[row]),
         ),
-        input_known=input_pipeline(profile).worker_s is not None,
+        input_known=input_pipeline(profile).is_known,
         operations=breakdown,
         mfu=device.compute_utilisation(profile.operations, profile.model_step_flops * scale / step_s),
         hfu=device.compute_utilisation(profile.operations, profile.step_flops * scale / step_s),

@@ -1,8 +1,7 @@
 """
 Steps timed operation by operation: every job but language models.
 
-    step = hold(device time x source correction, host launches) + exposed communication, and not faster
-    than the input
+    step = hold(device time x source correction, host launches) + exposed communication
 """
 
 from __future__ import annotations
@@ -17,7 +16,6 @@ from trainfare_core.prediction.columns import (
     PlacedPlans,
     Run,
     StepColumns,
-    input_s,
     never_faster_than_roofline,
 )
 from trainfare_core.prediction.network import collectives
@@ -48,14 +46,13 @@ def roofline_steps(run: Run, placed: PlacedPlans) -> StepColumns:
     exposed_s = collectives.compute_exposed_s(moved_s, window_s, run.fit.communication)
     norms_s, between_s = _add_synchronized_norms(run, placed)
     waiting_s = waiting_s + norms_s
-    samples = placed.plans.micro_ratio * passes
     return StepColumns(
         compute_s=compute_s,
         memory_s=memory_s,
         launch_s=held_s - compute_s - memory_s,
         communication_s=exposed_s + waiting_s,
         hidden_s=moved_s - exposed_s,
-        input_s=input_s(run.pipeline, placed.vcpus_per_device, samples, held_s + exposed_s + waiting_s),
+        samples=placed.plans.micro_ratio * passes,
         network_s=network_s + between_s,
         synchronized_s=norms_s,
         host_share=np.clip(host_s / np.maximum(held_s, SMALLEST_S), 0.0, 1.0),

@@ -27,9 +27,6 @@ LIMITS: Final = (0.4, 3.0)
 values, wider than the errors of nine in ten rows whose chip and model were left out (62 %)."""
 OTHER_KIND_POWER: Final = 0.3
 """Exponent of the ratio on another kind of device (GPU to TPU): no measured pair has two kinds. Assumed."""
-BUSY_LOADER_SHARE: Final = 0.05
-"""A loader whose wait is less than this share of the step keeps up: its speed is not known, only bounded. A chosen
-value, above the jitter of an idle queue."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,21 +89,6 @@ def narrow_interval(runs: EarlierRuns, log_sigma: Array) -> Array:
     return np.asarray(np.sqrt(np.maximum(variance, runs.least_log_sigma**2)))
 
 
-EVERY_VCPU: Final = 2**31
-"""More workers than any machine has vCPUs: as many work as there are."""
-
-
-@dataclass(frozen=True, slots=True)
-class InputPipeline:
-    """What the training loader costs one device for one optimizer step of the profile, seconds."""
-
-    worker_s: float | None = None
-    """Seconds of one worker's work for one optimizer step; None: not known."""
-    workers: int = 0
-    """Worker processes of one device; 0: the training process loads by itself."""
-    note: str = ""
-
-
 def source_device(profile: JobProfile) -> Accelerator | None:
     """Return the accelerator that the step was measured on; None for a CPU or a device that is not known."""
     measured = profile.measured
@@ -123,36 +105,3 @@ def get_measured_compute_s(profile: JobProfile) -> float | None:
     wait_s = measured.data_wait.median_s if measured.data_wait else 0.0
     remaining_s = measured.step.median_s - wait_s
     return remaining_s / measured.work_ratio if remaining_s > 0 else None
-
-
-def input_pipeline(profile: JobProfile) -> InputPipeline:
-    """
-    Return the loader's cost as far as the user states it or the measurement determines it.
-
-    Without workers the wait is the whole loading time. With workers it is only known where they are the
-    slower side: then all of them work all the time. Workers that keep up only bound it, and a bound is not
-    a prediction.
-    """
-    rate, samples = profile.batch.loader_samples_per_s_per_vcpu, profile.batch.samples_per_step
-    if rate is not None and samples is not None:
-        note = f"the input pipeline makes {rate:g} samples a second on each vCPU, as stated"
-        return InputPipeline(samples / rate, EVERY_VCPU, note)
-    measured = profile.measured
-    if measured is None or measured.data_wait is None:
-        return InputPipeline(note="the input pipeline was not measured: no time is counted for it")
-    wait_s, step_s = measured.data_wait.median_s, measured.step.median_s
-    if measured.loader_workers is None:
-        return InputPipeline(
-            note="the loader's worker count is not known: no time is counted for the input pipeline"
-        )
-    if measured.loader_workers == 0:
-        return InputPipeline(wait_s, 0, "the loader has no workers: its measured time adds to every step")
-    if wait_s < BUSY_LOADER_SHARE * step_s:
-        return InputPipeline(
-            note=f"the loader kept up with steps of {step_s:.3g} s; whether it keeps up with faster ones "
-            "is not known"
-        )
-    workers = int(measured.loader_workers)
-    return InputPipeline(
-        step_s * workers, workers, f"the loader was the slower side when measured, with {workers} workers"
-    )

@@ -10,6 +10,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from trainfare_core.arrays import Column, Rows
+from trainfare_core.hardware.hosts import number_hosts
 
 MACHINE_KEYS: Final = ("provider", "service", "instance_type", "purchase_option")
 """Offers that agree in these and in shape rent the same machine: its region, zone and price do not matter."""
@@ -29,6 +30,7 @@ class MachineShapes:
         memory_gib: host memory; NaN where not known.
         network_gbit_per_s: machine to machine, one direction; NaN where not known. A TPU slice's own links
             are inside the shape and not counted here.
+        host: number of the processor (`hosts.number_hosts`), -1 where not known; None: of none is it known.
     """
 
     accelerator: NDArray[np.str_]
@@ -36,6 +38,7 @@ class MachineShapes:
     vcpus: Column
     memory_gib: Column
     network_gbit_per_s: Column
+    host: Rows | None = None
 
     def __len__(self) -> int:
         """Return the number of shapes."""
@@ -45,19 +48,23 @@ class MachineShapes:
     def of(cls, offers: pl.DataFrame) -> MachineShapes:
         """Return the distinct shapes of some offers, in the order of their `shape_id`."""
         _, first = distinct_numbers(offers["shape_id"].to_numpy())
-        table = offers.select(SHAPE_COLUMNS)[first]
+        machines = offers.select(*SHAPE_COLUMNS, "provider", "instance_type")[first]
+        table, host = machines.select(SHAPE_COLUMNS), number_hosts(machines).fill_null(-1).to_numpy()
         accelerators = np.array(table["accelerator"].to_list(), dtype=np.str_)
-        counts = (table[name].fill_null(float("nan")).to_numpy() for name in SHAPE_COLUMNS[1:])
-        return cls(accelerators, *(count.astype(np.float64) for count in counts))
+        count, vcpus, memory, network = (
+            table[name].fill_null(float("nan")).to_numpy().astype(np.float64) for name in SHAPE_COLUMNS[1:]
+        )
+        return cls(accelerators, count, vcpus, memory, network, host)
 
 
 def with_ids(rows: pl.DataFrame) -> pl.DataFrame:
     """Number the distinct shapes and machines in their own sorted order: the order of the rows does not matter."""
     keys = [*MACHINE_KEYS, *SHAPE_COLUMNS]
-    shape, names = pl.struct(*SHAPE_COLUMNS), (pl.col(key).cast(pl.String) for key in MACHINE_KEYS)
+    shape = pl.struct(*SHAPE_COLUMNS, "host")
+    names = (pl.col(key).cast(pl.String) for key in MACHINE_KEYS)
+    distinct = rows.select(keys).unique()
     machines = (
-        rows.select(keys)
-        .unique()
+        distinct.with_columns(number_hosts(distinct).alias("host"))
         .with_columns((shape.rank("dense").cast(pl.Int64) - 1).alias("shape_id"))
         .with_columns((pl.struct(*names, "shape_id").rank("dense").cast(pl.Int32) - 1).alias("machine_id"))
     )

@@ -185,7 +185,8 @@ class JobSummary(Record):
     )
     trace_coverage: Finite
     input_known: bool = Field(
-        default=True, description="the input pipeline was measured or stated; else no time is counted for it"
+        default=True,
+        description="the input pipeline was measured or stated; else published rates of its kind count, or nothing",
     )
     measured_on: str | None
     measured_step_s: Finite | None

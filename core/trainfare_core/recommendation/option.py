@@ -7,6 +7,7 @@ from typing import Annotated, Literal, TypeAlias
 from pydantic import Field
 
 from trainfare_core.documents import Finite, Interval, Record, leave_out_empty
+from trainfare_core.recommendation.loader import LoaderFacts
 from trainfare_core.recommendation.note import Note
 
 Sharding: TypeAlias = Literal["none", "ddp", "fsdp", "zero1", "zero2", "hybrid"]
@@ -208,6 +209,10 @@ class Option(Record):
     )
     loader_samples_per_s_per_vcpu: Finite | None = Field(
         default=None, description="what the input pipeline must make on each vCPU to keep up; None: not known"
+    )
+    loader: LoaderFacts | None = Field(
+        default=None,
+        description="None: its rate is neither known nor published, and it is counted as nothing",
     )
     memory_gib: Interval = Field(description="peak per device")
     device_memory_gib: Finite

@@ -165,28 +165,44 @@ class JobOptions:
             help="samples that your input pipeline makes on one vCPU, a second; default: as measured, or unknown"
         ),
     ] = None
+    loader_measured_on: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MACHINE",
+            help="machine type or processor on which it makes them, such as g2-standard-12: others make as many as "
+            "their processors' scores say; default: not known, and as many everywhere, with the doubt of that",
+        ),
+    ] = None
 
     def apply_to(self, profile: JobProfile) -> JobProfile:
         """
         Return the profile with what is stated.
 
         Raises:
-            InputError: not a finite number above 0, a job whose batch size is not known, or a script whose devices are
-                not the launcher's.
+            InputError: not a finite number above 0, a machine that is not known or has no rate, a job whose batch size
+                is not known, or a script whose devices are not the launcher's.
         """
         if self.launched is not None:
             from trainfare_core.batch_scaling import launch_on  # imports NumPy, which --help does not need
 
             profile = launch_on(profile, *_parse_launched(self.launched))
-        rate = self.loader_samples_per_s_per_vcpu
+        rate, measured_on = self.loader_samples_per_s_per_vcpu, self.loader_measured_on or ""
+        if rate is None and measured_on:
+            raise InputError(
+                f"--loader-measured-on {measured_on}: give the rate with it, --loader-samples-per-s-per-vcpu"
+            )
         if rate is None:
             return profile
         if not (math.isfinite(rate) and rate > 0):
             raise InputError(f"--loader-samples-per-s-per-vcpu {rate}: give a finite number above 0")
         if profile.batch.samples_per_step is None:
             raise InputError("--loader-samples-per-s-per-vcpu: the job's batch size is not known")
-        batch = profile.batch.model_copy(update={"loader_samples_per_s_per_vcpu": rate})
-        return profile.model_copy(update={"batch": batch})
+        from trainfare_core.hardware.hosts import explain_unknown_host, find_host
+        from trainfare_core.prediction.input_pipeline import state_loader
+
+        if measured_on and find_host(measured_on) is None:
+            raise InputError(f"--loader-measured-on: {explain_unknown_host(measured_on)}")
+        return state_loader(profile, rate, measured_on)
 
 
 def _parse_launched(text: str) -> tuple[int, int]:

@@ -37,6 +37,8 @@ from trainfare.job import (
     is_builder,
     plan_of,
 )
+from trainfare.job.input_kind import describe_input
+from trainfare.job.run_facts import InputSource
 from trainfare.job.training_job import build_value
 from trainfare.trace import StepFacts, group_parameters
 from trainfare.trace.repetition import NotRepeatedError
@@ -45,6 +47,7 @@ from trainfare_core.errors import InputError, TraceError
 from trainfare_core.job_profile import (
     MAX_TEXT_CHARACTERS,
     BatchFacts,
+    InputFacts,
     JobProfile,
     OperationGroup,
     ParallelFacts,
@@ -218,7 +221,7 @@ def _trace_on_tensors(
         step = _trace_configured_step(
             job, module, batch, tensors, change, kind, worthwhile=worthwhile, first_batch=first_batch
         )
-    return _profile_of(job, module, step, tensors, kind)
+    return _profile_of(job, module, step, tensors, kind, describe_input(InputSource(), batch))
 
 
 def _trace_configured_step(
@@ -318,8 +321,9 @@ def _check_batch_size(job: TrainingJob, tensors: Sequence[Tensor]) -> None:
 
 
 def _profile_of(
-    job: TrainingJob, module: nn.Module, step: StepFacts, tensors: Faker | RealTensors, kind: LoopKind
-) -> JobProfile:
+    job: TrainingJob, module: nn.Module, step: StepFacts, tensors: Faker | RealTensors, kind: LoopKind,
+    facts: InputFacts | None,
+) -> JobProfile:  # fmt: skip
     from trainfare_core.installation import __version__
 
     parameter_bytes = sum(group.parameter_bytes for group in step.parameters)
@@ -367,6 +371,7 @@ def _profile_of(
                 micro_batch_size=job.batch_size if counted else None,
                 samples_per_step=samples if counted else None,
                 tokens_per_step=tokens,
+                input=facts,
                 batch_norm=bool(norms.of_device),
                 synchronized_norms=norms.synchronized_norms,
                 variation=step.variation,

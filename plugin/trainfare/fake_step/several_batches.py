@@ -13,7 +13,9 @@ from torch.utils.data import DataLoader
 from trainfare.fake_step.fake_tensors import seeded_random
 from trainfare.fake_step.user_errors import user_errors
 from trainfare.job import Batches, ChosenBatch, TrainingJob, is_builder
+from trainfare.job.input_kind import describe_input, read_source
 from trainfare.job.job_plan import describe_length
+from trainfare.job.run_facts import InputSource
 from trainfare.job.training_job import build_value
 from trainfare.trace import BatchSpread, batch_elements, count_samples, count_tokens
 from trainfare.trace.batch_spread import TracedBatch, choose_sizes, join_variations, mean_work
@@ -99,7 +101,11 @@ def with_tokens(job: TrainingJob) -> TrainingJob:
     batches_given = (batch,) if several is None else several
     counts = [count for count in map(count_tokens, batches_given) if count]
     tokens = max(1, round(mean(counts) / job.batch_size)) if counts else None
-    return replace(job, batch=batch if several is None else Batches(several), tokens_per_sample=tokens)
+    return replace(
+        job,
+        batch=batch if several is None else Batches(several, _read_source(batch)),
+        tokens_per_sample=tokens,
+    )
 
 
 def trace_batches(
@@ -121,6 +127,8 @@ def trace_batches(
     spread.of_run = describe_length(job).batches_per_epoch or 0
     first, second = choose_sizes(sizes, spread)
     profile = trace(replace(job, batch=ChosenBatch.of(batches[first])))
+    facts = describe_input(_read_source(job.batch), batches[first])
+    profile = profile.model_copy(update={"batch": profile.batch.model_copy(update={"input": facts})})
     if not spread.varies:
         return profile
     other = None
@@ -142,6 +150,11 @@ def trace_batches(
             ),
         }
     )
+
+
+def _read_source(batch: Any) -> InputSource:
+    """Return what is known of the loader of a job's batches."""
+    return batch.source if isinstance(batch, Batches) else read_source(batch)
 
 
 def _average_samples(profile: JobProfile, batches: Sequence[Any]) -> dict[str, int]:

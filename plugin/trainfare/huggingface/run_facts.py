@@ -6,12 +6,14 @@ import json
 import math
 from importlib import import_module
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Final
 
 import torch
 from torch import nn
 
 from trainfare.huggingface.versions import TrainingLength, count_batch, validates_at_end
+from trainfare.job.input_kind import read_source
 from trainfare.job.processes import count_nodes, read_precision
 from trainfare.job.run_facts import RunFacts
 from trainfare.job.run_plan import CheckpointTrigger, LoopLength
@@ -90,6 +92,13 @@ def read_run(trainer: Any, module: nn.Module, samples: int) -> RunFacts:
         batch_of_rows=samples >= size
         and trainer.get_train_dataloader.__module__.startswith(("transformers.", "trl.")),
         loader_workers=int(args.dataloader_num_workers),
+        input=read_source(
+            SimpleNamespace(
+                dataset=trainer.train_dataset,
+                collate_fn=trainer.data_collator,
+                num_workers=int(args.dataloader_num_workers),
+            )
+        ),
         split_because=why,
         loop="huggingface",
     )

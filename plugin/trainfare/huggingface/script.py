@@ -165,7 +165,7 @@ def _load_train_call(call: FitCall, notes: tuple[str, ...], _made_up: MadeUpData
     sizes = sizes if not args.auto_find_batch_size else replace(sizes, notes=(*sizes.notes, *halved))
     return LiveJob(
         module=trainer.model,
-        batch=Batches(batches),
+        batch=Batches(batches, run.input),
         batch_size=sizes.micro_batch_size or 1,
         train_samples=None if facts.batches_per_epoch is None else training.samples,
         tokens_per_sample=sizes.tokens_per_sample,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
-from trainfare_core.job_profile import ParallelFacts
+from trainfare_core.job_profile import InputKind, ParallelFacts
 
 if TYPE_CHECKING:
     import torch
@@ -14,6 +14,14 @@ DeviceKind = Literal["cpu", "cuda", "xla", "mps", "other"]
 _KINDS: Final[dict[str, DeviceKind]] = {"cpu": "cpu", "cuda": "cuda", "xla": "xla", "mps": "mps"}
 ONE_DEVICE: Final = ParallelFacts()
 """The parallelism of a loop that has none."""
+
+
+@dataclass(frozen=True, slots=True)
+class InputSource:
+    """What a loader says of its samples before one is seen: `input_kind`."""
+
+    kind: InputKind | None = None
+    workers: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +40,7 @@ class RunFacts:
     replicas: int | None = 1
     loader_batch_size: int | None = None
     loader_workers: int | None = None
+    input: InputSource = InputSource()
     batch_of_rows: bool = False
     """`loader_batch_size` counts rows of the data set, as the plan does, whatever a batch makes of one."""
     sync_batchnorm: bool = False

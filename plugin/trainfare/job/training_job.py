@@ -25,6 +25,7 @@ from pydantic import (
 )
 from pydantic.dataclasses import dataclass
 
+from trainfare.job.run_facts import InputSource
 from trainfare_core.errors import InputError
 
 if TYPE_CHECKING:
@@ -244,6 +245,7 @@ class Batches:
     """
 
     found: tuple[Any, ...]
+    source: InputSource = InputSource()  # noqa: RUF009 - it is frozen
 
 
 class ChosenBatch(ChosenBatchBase):

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from trainfare.job.input_kind import read_source
 from trainfare.job.processes import find_processes
 from trainfare.job.run_facts import RunFacts
 from trainfare.job.run_plan import CheckpointTrigger, LoopLength
@@ -155,6 +156,7 @@ def read_run(model: Any, fit: Mapping[str, Any]) -> RunFacts:
         software=f"keras {keras.__version__}, {BACKEND} {version}",
         loader_batch_size=getattr(adapter, "batch_size", None),
         loader_workers=getattr(getattr(adapter, "_dataloader", None), "num_workers", None),
+        input=read_source(getattr(adapter, "_dataloader", None)),
         split_because=why,
         loop="keras",
     )

@@ -149,7 +149,7 @@ def _load_fit_call(call: FitCall, notes: tuple[str, ...], _made_up: MadeUpData |
     model.train()
     return LiveJob(
         module=view_model(model),
-        batch=Batches(batches),
+        batch=Batches(batches, run.input),
         batch_size=sizes.micro_batch_size or 1,
         tokens_per_sample=sizes.tokens_per_sample,
         precision=read_precision(model),

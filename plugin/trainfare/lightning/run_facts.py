@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from trainfare.job.run_facts import RunFacts
-from trainfare.lightning.run_length import loader_batch_size, loader_workers, replicas_of
+from trainfare.lightning.run_length import loader_batch_size, loader_workers, read_input, replicas_of
 from trainfare.lightning.strategy_arguments import read_strategy
 from trainfare_core.job_profile import ParallelFacts
 
@@ -44,6 +44,7 @@ def read_run(trainer: Any, module: nn.Module) -> RunFacts:
         software=f"torch {torch.__version__}, {package} {version}"[:500],
         loader_batch_size=loader_batch_size(trainer),
         loader_workers=loader_workers(trainer),
+        input=read_input(trainer),
         # On one device no strategy makes SyncBatchNorm of BatchNorm; the same Trainer on several does.
         sync_batchnorm=getattr(getattr(trainer, "_accelerator_connector", None), "_layer_sync", None)
         is not None,

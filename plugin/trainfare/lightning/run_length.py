@@ -11,7 +11,9 @@ from typing import Any, cast
 
 from torch.utils.data import IterableDataset
 
+from trainfare.job.input_kind import read_source
 from trainfare.job.job_plan import accumulation_of, early_end_of, trigger_of
+from trainfare.job.run_facts import InputSource
 from trainfare.job.run_plan import LoopLength
 
 
@@ -167,3 +169,8 @@ def loader_workers(trainer: Any) -> int | None:
     counts = [getattr(loader, "num_workers", None) for loader in _loaders(trainer)]
     known = [count for count in counts if isinstance(count, int)]
     return sum(known) if known and len(known) == len(counts) else None
+
+
+def read_input(trainer: Any) -> InputSource:
+    """Return what the first training DataLoader says of its samples."""
+    return read_source(next(iter(_loaders(trainer)), None))

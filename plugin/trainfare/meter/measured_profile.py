@@ -77,6 +77,7 @@ def build_measured_profile(run: MeteredRun, step: StepFacts, notes: Sequence[str
             if micro is None or facts.replicas is None
             else round(micro * progress.batches_per_step),
             tokens_per_step=None if tokens is None else round(tokens * progress.batches_per_step),
+            input=progress.input,
             batch_norm=bool(norms.of_device),
             synchronized_norms=norms.synchronized_norms,
             variation=join_variations(None if work is None else work.variation, step.variation),
@@ -121,5 +122,6 @@ def _build_measured_step(
         work_ratio=ratio,
         peak_memory_bytes=window.peak_memory_bytes,
         loader_workers=facts.loader_workers,
+        machine=run.settings.machine or run.services.processor(),
         software=facts.software,
     )

@@ -6,12 +6,14 @@ from collections import Counter
 from dataclasses import replace
 from typing import Any
 
+from trainfare.job.input_kind import describe_input
 from trainfare.job.loop import Loop
 from trainfare.job.run_plan import PlannedRun, RunEnd, RunPlanner, StepComposition
 from trainfare.meter.batch_facts import BatchSizes, size_that_shows
 from trainfare.meter.settings import MeterSettings
 from trainfare.trace import count_samples, count_tokens
 from trainfare.trace.mixture import BatchKind, KindsOfBatches
+from trainfare_core.job_profile import InputFacts
 
 
 class RunProgress:
@@ -31,6 +33,8 @@ class RunProgress:
         """Optimizer steps of this session."""
         self.kinds = KindsOfBatches()
         """Of manual optimization: which optimizers stepped in each batch."""
+        self.input: InputFacts | None = None
+        """What the loader makes samples of; None: not known."""
         self.uncounted_updates = 0
         """Steps of torch's optimizers, where the loop itself counts none."""
         self._ended: RunEnd | None = None
@@ -48,7 +52,8 @@ class RunProgress:
         self.length = self._loop.length()
 
     def see_first_batch(self, batch: Any) -> None:
-        """Check the loader's batch size by a batch."""
+        """Check the loader's batch size by a batch, and see what its samples are."""
+        self.input = describe_input(self.facts.input, batch)
         if self.facts.batch_of_rows:
             self._row_samples = (count_samples(batch) or 0) / (self.facts.loader_batch_size or 1) or 1.0
             return

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import platform
 import sys
 import time
 from collections.abc import Callable
@@ -123,6 +125,14 @@ def _markdown(recommendation: Recommendation, profile: JobProfile, as_of: date) 
     return report_ranking(recommendation, profile, as_of).as_markdown()
 
 
+def _read_processor() -> str:
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()[:200]
+    return platform.processor()[:200]
+
+
 def _prepare() -> None:
     import_module("trainfare.trace.step_trace")
 
@@ -151,6 +161,7 @@ class MeterServices:
         show: prints the answer, and the files that were written, profile first, to the terminal.
         markdown: the ranking as Markdown, for loggers.
         write_status: replaces the file of a running run in a folder; None: removes it.
+        processor: the name of this host's processor, "" where it is not known.
         prepare: imports the modules that tracing needs, before the first step.
         step_trace: makes the trace of a real step, from module and optimizers.
         find_ledger: returns where runs are recorded; None: nowhere.
@@ -179,6 +190,7 @@ class MeterServices:
     show: Callable[[Recommendation, JobProfile, date, tuple[Path, ...]], None] = _show
     markdown: Callable[[Recommendation, JobProfile, date], str] = _markdown
     write_status: Callable[[RunStatus | None, Path], None] = write_status
+    processor: Callable[[], str] = _read_processor
     prepare: Callable[[], None] = _prepare
     step_trace: Callable[[Any, Any], StepTrace] = _step_trace
     find_ledger: Callable[[], LedgerPlace | None] = find_ledger

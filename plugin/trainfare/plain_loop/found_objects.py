@@ -39,7 +39,10 @@ def find_line() -> str:
 def describe_loader(iterator: Any) -> SimpleNamespace:
     """Return what is asked of a DataLoader, of which only the iterator is known."""
     sampler, workers = iterator._index_sampler, iterator._num_workers  # noqa: SLF001
-    return SimpleNamespace(batch_sampler=sampler, num_workers=workers, iterator=iterator)
+    data, collate = iterator._dataset, iterator._collate_fn  # noqa: SLF001
+    return SimpleNamespace(
+        batch_sampler=sampler, num_workers=workers, iterator=iterator, dataset=data, collate_fn=collate
+    )
 
 
 def count_batches(loader: Any) -> int | None:

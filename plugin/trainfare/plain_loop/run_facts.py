@@ -12,6 +12,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from trainfare.job.input_kind import read_source
 from trainfare.job.processes import find_processes, read_precision
 from trainfare.job.run_facts import RunFacts
 from trainfare.meter.tracing_method import CPU_AUTOCAST
@@ -77,6 +78,7 @@ def read_run(model: nn.Module, loader: Any, passes: int) -> RunFacts:
         software=f"torch {torch.__version__}",
         loader_batch_size=_read_batch_size(loader),
         loader_workers=getattr(loader, "num_workers", None),
+        input=read_source(loader),
         split_because=why,
         loop="plain",
         notes=(_NOT_COUNTED, *([_DATA_PARALLEL] if is_parallel else [])),

@@ -30,6 +30,7 @@ class Owner(IntEnum):
     PLAN = auto()
     BASIS = auto()
     BATCH = auto()
+    LOADER = auto()
     DOUBT = auto()
     MORE = auto()
     EARLY_END = auto()

@@ -77,7 +77,7 @@ def describe_unknowns(named: Sequence[NamedOption]) -> str:
             for titles, option in named
             if option.guess_because
         ),
-        _describe_loader(named),
+        describe_named_loader(named) or _note_loader(named),
     ]
     for _, option in named:
         if has_caveat(option, "spot_or_flex_only") and not option.needs_porting:
@@ -92,11 +92,32 @@ def _list_unmeasured(named: Sequence[NamedOption]) -> list[str]:
     return list(dict.fromkeys(option.accelerator for option in never))
 
 
-def _describe_loader(named: Sequence[NamedOption]) -> str:
+def _note_loader(named: Sequence[NamedOption]) -> str:
     """Say what the vCPUs of the first machine that runs the script must load, where that is much."""
     ready = [option for _, option in named if not option.needs_porting]
     notes = (note for option in ready[:1] for note in option.notes)
     return next((note_sentence(note) for note in notes if note.kind == "loader_rate"), "")
+
+
+def describe_named_loader(named: Sequence[NamedOption]) -> str:
+    """Say of the first machine that runs the script that its loader decides, what it makes and what would help."""
+    ready = next((option for _, option in named if not option.needs_porting), None)
+    return "" if ready is None else describe_loader(ready)
+
+
+def describe_loader(option: Option) -> str:
+    """Say that a machine's loader decides, with its workers and what more of them would give; "" where it does not."""
+    if option.loader is None:
+        return ""
+    return option.loader.describe(option.instance_type, option.loader_samples_per_s_per_vcpu)
+
+
+def _describe_unmeasured_input(recommendation: Recommendation, named: Sequence[NamedOption]) -> str:
+    """Say what stands for an input pipeline that was not measured."""
+    loader = named[0][1].loader
+    if loader is not None and loader.basis == "published":
+        return f"The loader was not measured: published rates of {loader.kind}."
+    return "" if recommendation.job.input_known else "The input pipeline is not known and counted as nothing."
 
 
 def describe_earlier_runs(recommendation: Recommendation) -> str:
@@ -163,8 +184,7 @@ def list_doubts(recommendation: Recommendation, named: Sequence[NamedOption], as
         f"{' and '.join(unmeasured)} {'was' if len(unmeasured) == 1 else 'were'} never measured."
         if unmeasured
         else "",
-        "" if recommendation.job.input_known else "The input pipeline is not known and counted as nothing.",
-        _describe_loader(named),
+        "" if describe_named_loader(named) else _describe_unmeasured_input(recommendation, named),
     )
     return tuple(doubt for doubt in doubts if doubt)
 

@@ -58,7 +58,7 @@ def prediction_text(answer: MachinePrediction) -> str:
         ("input pipeline", parts.input_s),
     ):
         lines.append(f"    {label:<24}{seconds_text(seconds):>10} {percent(seconds / step.mid, 1):>8}")
-    if not answer.input_known:
+    if not (answer.input_known or parts.input_s):
         lines[-1] = f"    {'input pipeline':<24}{'unknown':>10}"
     lines += ["", "  device time by operation"]
     device_s = sum(part.device_s for part in answer.operations)

@@ -7,6 +7,7 @@ import textwrap
 from trainfare.loops import format_plan
 from trainfare.report.batch_scaling import describe_quality, describe_schedule
 from trainfare.report.escape import terminal_text
+from trainfare.report.first_screen_texts import describe_loader
 from trainfare.report.wording import plan_changes_text, script_lines
 from trainfare_core.ranking.alternatives.why_not import WhyNot, run_text
 from trainfare_core.ranking.options.rejections import REASON_WORDS
@@ -29,6 +30,7 @@ def why_text(answer: WhyNot, *, width: int) -> str:
         lines += _describe_batch(answer, answer.option)
         if answer.option.plan_changes:
             lines.append(plan_changes_text(answer.option))
+        lines += [loader] if (loader := describe_loader(answer.option)) else []
         lines += [f"Note: {note.text}." for note in answer.option.notes]
         lines += [
             f"Not ranked: {item.count:,} of its {answer.offers:,} prices: {REASON_WORDS[item.reason]} ({item.detail})."

@@ -46,6 +46,20 @@ def test_each_limit_is_reported_by_itself() -> None:
     assert levels == {"max_usd": "none", "max_hours": "error", "max_usd_per_hour": "none"}
 
 
+def test_a_loader_that_the_policy_states_is_priced_before_and_after_a_change() -> None:
+    """One sample a second on each of 12 vCPUs: 32 samples take 2.7 s, of the base too."""
+    inputs = make_priced_inputs(offer_row())
+    inputs = replace(inputs, base=PricedJob(inputs.profile, inputs.book, "base"))
+    slow = check_small_job(
+        job=inputs, max_usd=1e6, max_increase_percent=1.0, loader_samples_per_s_per_vcpu=1.0
+    )
+    assert usd_of(slow) > 10 * middle_usd()
+    assert statuses(slow) == {"max_usd": "kept", "max_increase_percent": "kept"}
+    assert slow.check is not None
+    assert slow.check.best is not None
+    assert slow.check.best.step_s.mid == pytest.approx(32 / 12, rel=0.01)
+
+
 def test_the_price_of_an_hour_counts_all_machines() -> None:
     """A machine that is dear by the hour is passed over for one that is not; where none is left, the limit is broken."""
     fast = offer_row(instance_type="h100.1x", accelerator="H100-SXM-80GB", usd_per_hour=8.0)

@@ -23,6 +23,12 @@ from trainfare_core.policy.rules import RULES
         ({"on_unknown": "ignore"}, "'pass', 'warn' or 'fail'"),
         ({"allow": {"regions": []}}, "at least 1 item"),
         ({"max_used": 3}, "Extra inputs"),
+        ({"loader_samples_per_s_per_vcpu": 0}, "greater than 0"),
+        ({"loader_measured_on": "g2-standard-12"}, "give loader_samples_per_s_per_vcpu with it"),
+        (
+            {"loader_samples_per_s_per_vcpu": 9, "loader_measured_on": "g2-standard-13"},
+            "such as g2-standard-1",
+        ),
     ],
 )
 def test_a_job_is_checked(change: dict[str, Any], words: str) -> None:

@@ -12,7 +12,7 @@ from trainfare_core.hardware.accelerators import accelerator
 from trainfare_core.job_profile import JobProfile, MeasuredStep, ParallelFacts, Quantiles
 from trainfare_core.prediction import predict_machine
 from trainfare_core.prediction.roofline.coefficients import calibration
-from trainfare_core.prediction.source import LIMITS, SourceCorrection, input_pipeline
+from trainfare_core.prediction.source import LIMITS, SourceCorrection
 
 
 def quantiles(seconds: float) -> Quantiles:
@@ -155,36 +155,6 @@ def test_waiting_for_data_is_not_slowness_of_the_device() -> None:
     table = predict_one(job, "V100-SXM2-16GB")
     assert table.input_s[0] == pytest.approx(0.5)
     assert table.step_s[0] == pytest.approx(busy_s + 0.5, rel=0.01)
-
-
-def test_a_loader_without_workers_adds_its_time_everywhere() -> None:
-    """The training process loads: half of the samples, half of the time, on any device and any host."""
-    job = make_measured(step_s(PLAIN) + 0.5, wait_s=0.5, workers=0)
-    assert predict_one(job, "H100-SXM-80GB").input_s[0] == pytest.approx(0.5)
-    assert predict_one(job, "H100-SXM-80GB", ratio=0.5, vcpus=2).input_s[0] == pytest.approx(0.25)
-
-
-def test_a_saturated_loader_needs_as_many_vcpus() -> None:
-    """Four busy workers make a step of 1 s; on two vCPUs a device it takes 2 s, whatever the GPU."""
-    job = make_measured(1.0, wait_s=0.6, workers=4)
-    assert step_s(job, "H100-SXM-80GB", vcpus=64) == pytest.approx(1.0)
-    assert step_s(job, "H100-SXM-80GB", vcpus=2) == pytest.approx(2.0)
-    assert step_s(job, "H100-SXM-80GB", count=8, vcpus=16) == pytest.approx(2.0)
-    assert step_s(job, "H100-SXM-80GB", vcpus=math.nan) == pytest.approx(1.0)
-
-
-@pytest.mark.parametrize(
-    ("job", "words"),
-    [
-        (PLAIN, "was not measured"),
-        (make_measured(1.0, wait_s=0.5), "worker count is not known"),
-        (make_measured(1.0, wait_s=0.001, workers=4), "kept up"),
-    ],
-)
-def test_an_unknown_loader_costs_nothing_and_says_so(job: JobProfile, words: str) -> None:
-    """No term is made up where the loader's speed is not known."""
-    assert words in input_pipeline(job).note
-    assert predict_one(job, "H100-SXM-80GB").input_s[0] == 0
 
 
 def test_a_correction_beats_no_roofline() -> None:

@@ -18,6 +18,7 @@ from trainfare_core.clouds import service_startup_s
 from trainfare_core.job_profile import (
     BatchFacts,
     BatchVariation,
+    InputFacts,
     JobProfile,
     MeasuredStep,
     ParallelFacts,
@@ -211,10 +212,13 @@ def test_runs_of_more_than_sixty_days_are_not_ranked_unless_asked_for() -> None:
 
 
 def test_an_input_pipeline_that_was_not_measured_is_unknown_and_its_load_is_stated() -> None:
-    """32 samples in 0.1 s from 2 vCPUs are 160 a second each: more than a core decodes."""
+    """32 pictures in 0.1 s from 2 vCPUs are 160 a second each: more than a core decodes. Of numbers nothing is said."""
     few = offer_row(instance_type="few", vcpus=2.0)
     none = offer_row(instance_type="none", vcpus=None, usd_per_hour=5.0)
-    answer = rank_rows(book(few, offer_row(vcpus=16.0, usd_per_hour=4.5), none))
+    rows = book(few, offer_row(vcpus=16.0, usd_per_hour=4.5), none)
+    facts = BatchFacts(micro_batch_size=32, samples_per_step=32, input=InputFacts(kind="pictures"))
+    answer = rank_rows(rows, job=small_job(batch=32).model_copy(update={"batch": facts}))
+    assert not any("each vCPU must" in note.text for each in rank_rows(rows).options for note in each.notes)
     assert answer.job.input_known is False
     rates = [option.loader_samples_per_s_per_vcpu for option in answer.options]
     assert rates == [pytest.approx(160), pytest.approx(20), None]

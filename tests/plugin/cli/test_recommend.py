@@ -372,6 +372,13 @@ def test_a_stated_input_pipeline_reaches_every_command(job: str, capsys: pytest.
         assert "as stated" in shown or re.search(r'"bound_by": ?"input"', shown), arguments
     assert run(job, "--loader-samples-per-s-per-vcpu", "0") == 2
     assert "give a finite number above 0" in capsys.readouterr().err
+    assert run(job, *machine, *stated, "--loader-measured-on", "c99.huge") == 2
+    assert "the processor of 'c99.huge' is not known" in capsys.readouterr().err
+    assert run(job, *machine, "--loader-measured-on", "g6.xlarge") == 2
+    assert "give the rate with it" in capsys.readouterr().err
+    assert run(job, *machine, *stated, "--loader-measured-on", "g2-standard-12", "--format", "json") == 0
+    carried = Recommendation.model_validate_json(capsys.readouterr().out)
+    assert carried.options[0].step_s.mid < 0.6 * answer.options[0].step_s.mid  # 304 against 573 a vCPU
 
 
 def test_force_overwrites_and_limit_0_is_all(

@@ -22,6 +22,7 @@ from trainfare_core.recommendation import (
     RunnerUp,
     TrainerArguments,
 )
+from trainfare_core.recommendation.loader import LoaderFacts
 
 TODAY = date(2026, 11, 24)
 LONG = recommendation(
@@ -272,6 +273,27 @@ def test_what_is_not_known_of_a_named_machine_is_said() -> None:
     assert "No step was ever measured on L4-24GB: its time follows from its data sheet." in details
     assert "Each vCPU must load 272 samples a second" in details
     assert "g6.2xlarge: Google creates this size only as spot or flex-start: listed, but" in details
+
+
+def test_a_loader_that_decides_is_named_everywhere() -> None:
+    """On the first screen, in the report and by `why`: its workers, what would keep up, what more would give."""
+    loader = LoaderFacts(
+        basis="measured", kind="pictures", decides=True, workers=12, vcpus=40, samples_per_s_per_vcpu=30.0,
+        more_workers=24, step_ratio_with_more=0.55,
+    )  # fmt: skip
+    first = option(rank=1, loader=loader, loader_samples_per_s_per_vcpu=85.0)
+    said = (
+        f"The loader decides on {first.instance_type}: 12 workers for 40 vCPUs load 30 samples a second per vCPU, "
+        "85 would keep up; with 24 workers a step takes 45 % less."
+    )
+    answer = recommendation(options=(first,))
+    assert said in " ".join(screen(answer).split())
+    assert said in " ".join(print_details(answer).split())
+    kept_up = option(rank=1, loader=loader.model_copy(update={"decides": False}))
+    assert "The loader decides" not in screen(recommendation(options=(kept_up,)))
+    published = loader.model_copy(update={"basis": "published", "decides": False})
+    unmeasured = recommendation(options=(option(rank=1, loader=published),), job=job(input_known=False))
+    assert "The loader was not measured: published rates of pictures." in " ".join(screen(unmeasured).split())
 
 
 def test_a_guess_is_called_one() -> None:

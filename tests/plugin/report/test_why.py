@@ -5,6 +5,7 @@ from __future__ import annotations
 from builders.recommendations import make_why_not, option
 from trainfare.report.why import why_text
 from trainfare_core.recommendation import Alternative
+from trainfare_core.recommendation.loader import LoaderFacts
 
 
 def test_the_sentence_is_the_answer_s_own_and_ends_with_a_stop() -> None:
@@ -17,6 +18,14 @@ def test_the_sentence_is_the_answer_s_own_and_ends_with_a_stop() -> None:
 def test_notes_of_a_ranked_machine_follow_the_sentence() -> None:
     answer = make_why_not(sentence="a1 loses", option=option(notes=("the first", "the second")))
     assert why_text(answer, width=80).splitlines() == ["a1 loses.", "Note: the first.", "Note: the second."]
+
+
+def test_a_loader_that_decides_is_said_before_the_notes() -> None:
+    loader = LoaderFacts(basis="stated", decides=True, workers=None, vcpus=4, samples_per_s_per_vcpu=30)
+    named = option(loader=loader, loader_samples_per_s_per_vcpu=85, notes=("the first",))
+    answer = make_why_not(sentence="a1 loses", option=named)
+    said = "its 4 vCPUs load 30 samples a second per vCPU, 85 would keep up."
+    assert [line.endswith(said) for line in why_text(answer, width=200).splitlines()] == [False, True, False]
 
 
 def test_what_would_admit_a_rejected_machine_follows_the_sentence() -> None:

@@ -5,10 +5,9 @@ from __future__ import annotations
 from trainfare_core.batch_scaling import CriticalBatch, explain_not_predicted, find_critical_batch
 from trainfare_core.candidates import own_sharding
 from trainfare_core.job_profile import JobProfile
-from trainfare_core.number_format import percent
+from trainfare_core.number_format import percent, round_figure
 from trainfare_core.prediction.breakdown import describe_synchronized_norms
-from trainfare_core.prediction.source import input_pipeline
-from trainfare_core.ranking.options.options import round_figure
+from trainfare_core.prediction.input_pipeline import input_pipeline
 from trainfare_core.ranking.pricing.request import Request
 from trainfare_core.recommendation import Constraints, CriticalBatchFacts, Interval, JobSummary
 from trainfare_core.run_cost.sentences import cost_assumptions
@@ -115,7 +114,7 @@ def job_summary(profile: JobProfile) -> JobSummary:
         scales=profile.batch.scales,
         optimizers=profile.optimizer.names,
         trace_coverage=round_figure(profile.coverage),
-        input_known=input_pipeline(profile).worker_s is not None,
+        input_known=input_pipeline(profile).is_known,
         measured_on=None if measured is None else measured.device_name,
         measured_step_s=None if measured is None else measured.step.median_s,
     )

@@ -17,16 +17,17 @@ from trainfare_core.hardware.accelerator_rows import Accelerator
 from trainfare_core.hardware.accelerators import accelerator
 from trainfare_core.hardware.earlier_runs import find_earlier_runs, find_figures
 from trainfare_core.job_profile import JobProfile
-from trainfare_core.number_format import duration, percent
+from trainfare_core.number_format import duration, percent, round_figure
 from trainfare_core.prediction.distance import load_measured_groups
+from trainfare_core.prediction.input_pipeline import input_pipeline
 from trainfare_core.prediction.porting import Environment, find_basis
 from trainfare_core.prediction.roofline.coefficients import calibration
-from trainfare_core.prediction.source import input_pipeline
 from trainfare_core.prediction.table import PredictionTable
 from trainfare_core.prices.age_doubt import Z_80
 from trainfare_core.prices.caveats import read_caveats
 from trainfare_core.prices.commitments import CAPACITY_BLOCK, TERM_HOURS
 from trainfare_core.prices.precedence import OWN_RATES
+from trainfare_core.ranking.options.loaders import describe_loader
 from trainfare_core.ranking.options.plans import (
     collect_plan_facts,
     explain_unused_devices,
@@ -61,9 +62,6 @@ OLD_PRICE_MONTHS: Final = 12
 NOTED_SIGMA: Final = 0.04
 """Of ln(price): from an 80 % interval of about 5 % to either side an option says so. A chosen value."""
 
-_SIGNIFICANT: Final = 10
-"""Digits kept: cents of ten million dollars; the last bits of exp() differ between processors."""
-
 _INTERVAL: Final = np.array([0.1, 0.5, 0.9])
 """Chances of the median and of both ends of the central 80 %."""
 
@@ -72,11 +70,6 @@ _GIB: Final = 2.0**30
 _OFFER_FIELDS: Final = ("provider", "service", "instance_type", "region", "zone", "purchase_option")
 """Columns of an offer that an option has under the same name."""
 _SAME_MACHINE: Final = ("provider", "service", "instance_type", "region")
-
-
-def round_figure(value: float) -> float:
-    """Round to ten significant digits, so that every processor gives the same text."""
-    return float(f"{value:.{_SIGNIFICANT}g}")
 
 
 def predict_quality(critical: object, own: int | None, batch: int | None) -> QualityRatio | None:
@@ -173,7 +166,8 @@ class OptionMaker:
             trainer=self.writer.write_arguments(facts),
             step_s=step_s,
             samples_per_s=_throughput(self._samples_per_step(plan), step_s),
-            loader_samples_per_s_per_vcpu=self._loader_rate(plan, step_s),
+            loader_samples_per_s_per_vcpu=self._find_needed_rate(plan),
+            loader=describe_loader(self.profile, search.shapes, candidates, prediction, plan),
             run_hours=_build_interval(find_hours(priced.runs, row, _INTERVAL)),
             run_usd=run_usd,
             expected_usd=round_figure(float(priced.compute_expected_usd(row, price, doubt)[0])),
@@ -233,14 +227,15 @@ class OptionMaker:
         mfu = device.compute_utilisation(profile.operations, flops / step_s.mid)
         return None if mfu is None else round_figure(mfu)
 
-    def _loader_rate(self, plan: int, step_s: Interval) -> float | None:
-        """Return the samples that each vCPU must load a second for the step, None where something is not known."""
-        candidates = self.priced.search.candidates
-        samples = self._samples_per_step(plan)
-        vcpus = float(self.priced.search.shapes.vcpus[candidates.shape[plan]]) * int(candidates.nodes[plan])
-        if samples is None or not vcpus > 0:
+    def _find_needed_rate(self, plan: int) -> float | None:
+        """Return the samples that each vCPU must load a second to keep up, None where something is not known."""
+        search, samples = self.priced.search, self._samples_per_step(plan)
+        computed_s = float(search.prediction.step_s[plan] - search.prediction.input_s[plan])
+        shape, nodes = int(search.candidates.shape[plan]), int(search.candidates.nodes[plan])
+        vcpus = float(search.shapes.vcpus[shape]) * nodes
+        if samples is None or not vcpus > 0 or not computed_s > 0:
             return None
-        return round_figure(samples / step_s.mid / vcpus)
+        return round_figure(samples / computed_s / vcpus)
 
     def _count_steps(self, run: int) -> float | None:
         return None if self.profile.plan.optimizer_steps is None else float(self.priced.runs.steps[run])
@@ -314,8 +309,14 @@ class OptionMaker:
         if best_s < own_s:
             name = plan_text(search.candidates, faster)
             notes.append(Note(kind="faster_plan", name=name, because=percent(1 - best_s / own_s)))
-        rate = self._loader_rate(plan, _make_interval(own_s, 0.0))
-        if rate is not None and rate > NOTED_LOADER_RATE and input_pipeline(self.profile).worker_s is None:
+        rate, facts = self._find_needed_rate(plan), self.profile.batch.input
+        decoded = facts is not None and facts.kind == "pictures"
+        if (
+            decoded
+            and rate is not None
+            and rate > NOTED_LOADER_RATE
+            and not input_pipeline(self.profile).is_known
+        ):
             notes.append(Note(kind="loader_rate", samples_per_s=rate))
         say(
             "unused_devices",

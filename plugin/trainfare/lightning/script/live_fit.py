@@ -25,7 +25,13 @@ from trainfare.job.made_up_data import MadeUpData
 from trainfare.job.run_plan import LoopLength
 from trainfare.job.training_job import STRATEGIES
 from trainfare.lightning.callbacks import set_up_callbacks
-from trainfare.lightning.run_length import add_scaling, count_epoch_samples, loader_batch_size, read_trainer
+from trainfare.lightning.run_length import (
+    add_scaling,
+    count_epoch_samples,
+    loader_batch_size,
+    read_input,
+    read_trainer,
+)
 from trainfare.lightning.script.made_up_source import NO_LENGTH, MadeUpSource
 from trainfare.lightning.script.trainer_arguments import Asked, read_asked
 from trainfare.lightning.strategy_arguments import checkpoint_modules
@@ -172,7 +178,7 @@ def _job(
     size = sizes.micro_batch_size
     return LiveJob(
         module=module,
-        batch=Batches(tuple(batches)),
+        batch=Batches(tuple(batches), read_input(trainer)),
         batch_size=size or 1,
         train_samples=count_epoch_samples(trainer, facts, size),
         tokens_per_sample=sizes.tokens_per_sample,

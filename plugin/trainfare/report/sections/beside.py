@@ -90,8 +90,9 @@ def _describe_loader(option: Option) -> str:
     """Say what an input pipeline that was not measured must do for the first option of the headline."""
     if option.loader_samples_per_s_per_vcpu is None:
         return ""
+    counted = "no time is counted for it" if option.loader is None else "published rates stand for it"
     return (
-        f"The input pipeline was not measured, and no time is counted for it: #{option.rank} needs "
+        f"The input pipeline was not measured, and {counted}: #{option.rank} needs "
         f"about {figures(option.loader_samples_per_s_per_vcpu)} samples a second from each vCPU. "
         "--loader-samples-per-s-per-vcpu states what yours makes."
     )

@@ -107,7 +107,7 @@ def build_step_section(recommendation: Recommendation) -> list[Block]:
     for option in options:
         step, both_ends = interval(option.step_s, "s")
         head = [str(option.rank), machine_label(option)]
-        shares = share_step(option, input_known=recommendation.job.input_known)
+        shares = share_step(option, input_known=recommendation.job.input_known or option.loader is not None)
         rows.append([*head, (step, Span(f"[{both_ends}]", "range")), *shares, describe_hidden(option)])
         in_terminal.append([*head, *shares, step])
     return [
