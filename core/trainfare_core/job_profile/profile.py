@@ -275,7 +275,11 @@ class ProfileSource(Record):
         description="a trainer with fused kernels of its own, not known which, runs the language model",
     )
     loop: Text = Field("", description="huggingface, keras, plain; else it is left out")
-    _leave_out_loop = documents.leave_out_empty("loop")
+    in_loop: bool = Field(
+        default=False,
+        description="the step was read in the script's own loop, whose own time counts beside its kernels",
+    )
+    _leave_out_loop = documents.leave_out_empty("loop", "in_loop")
 
 
 class StepInPrecision(Record):

@@ -20,6 +20,8 @@ from trainfare_core.prediction.columns import (
 from trainfare_core.prediction.language_models.plans import decoder_log_sigma, decoder_plan_times
 from trainfare_core.prediction.language_models.step import Spread
 from trainfare_core.prediction.language_models.sums import DecoderLedger
+from trainfare_core.prediction.loop_time import find_pass_s
+from trainfare_core.prediction.roofline.host import host_bound
 from trainfare_core.variants import find_compute_type
 
 
@@ -32,9 +34,10 @@ def language_model_steps(run: Run, placed: PlacedPlans) -> tuple[StepColumns, Ar
     )  # fmt: skip
     device_s = times.compute_s + times.memory_s
     factor = never_faster_than_roofline(run, placed.factor, device_s, floor_s)
-    launch_s = times.launch_s * placed.factor
     waiting_s = times.bubble_s * factor + times.exposed_s
-    held_s = device_s * factor + launch_s
+    own_s = find_pass_s(run.profile) * spread.passes * placed.factor
+    held_s = host_bound(device_s * factor + times.launch_s * placed.factor, own_s)
+    launch_s = held_s - device_s * factor
     step = StepColumns(
         compute_s=times.compute_s * factor,
         memory_s=times.memory_s * factor,

@@ -12,6 +12,7 @@ from trainfare_core.hardware.earlier_runs import DeviceFigures, find_earlier_run
 from trainfare_core.job_profile import OperationGroup
 from trainfare_core.prediction.columns import SMALLEST_S, Run
 from trainfare_core.prediction.language_models.plans import decoder_device_s
+from trainfare_core.prediction.loop_time import find_pass_s
 from trainfare_core.prediction.roofline.features import TENSOR_KINDS
 from trainfare_core.prediction.roofline.host import host_bound, host_launch_s
 from trainfare_core.prediction.roofline.operations import Roofline
@@ -22,14 +23,14 @@ from trainfare_core.prediction.source import SourceCorrection, get_measured_comp
 
 def own_steps_s(run: Run, devices: Sequence[Accelerator]) -> Array:
     """Return seconds of the profile's own step on one of each device, NaN where they are not known."""
+    passes = run.profile.parallel.accumulate_grad_batches
     if run.ledger is None:
         rooflines = [Roofline.of(device, run.operations) for device in devices]
         device_s, host_s = own_device_s(run.operations, rooflines, run.fit)
     else:
-        passes = run.profile.parallel.accumulate_grad_batches
         compute_s, memory_s, host_s = decoder_device_s(run.ledger, devices, passes, run.decoder)
         device_s = compute_s + memory_s
-    return host_bound(device_s, host_s)
+    return host_bound(device_s, host_s + find_pass_s(run.profile) * passes)
 
 
 def correction_of(run: Run) -> SourceCorrection:

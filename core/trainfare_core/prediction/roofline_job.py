@@ -18,6 +18,7 @@ from trainfare_core.prediction.columns import (
     StepColumns,
     never_faster_than_roofline,
 )
+from trainfare_core.prediction.loop_time import find_pass_s
 from trainfare_core.prediction.network import collectives
 from trainfare_core.prediction.roofline.coefficients import Calibration
 from trainfare_core.prediction.roofline.host import compute_synchronized_forward_s, host_bound, host_launch_s
@@ -80,7 +81,8 @@ def _host_s(run: Run, placed: PlacedPlans, passes: Array) -> Array:
         return np.zeros(len(placed.row))
     by_device = host_launch_s(run.operations, placed.devices.found, run.fit)
     forward, backward, update = by_device[placed.row].T
-    return np.asarray((forward + backward) * passes + update)
+    own_s = find_pass_s(run.profile) * placed.plans.accumulate
+    return np.asarray((forward + backward) * passes + update + own_s)
 
 
 def _communication(

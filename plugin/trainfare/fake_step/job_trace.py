@@ -360,6 +360,7 @@ def _profile_of(
                 torch_version=str(torch.__version__),
                 compiled=tensors.compiled,
                 loop=kind.loop,
+                in_loop=live is not None,
             ),
             precision=job.precision,
             operations=step.operations,

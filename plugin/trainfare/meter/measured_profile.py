@@ -64,6 +64,7 @@ def build_measured_profile(run: MeteredRun, step: StepFacts, notes: Sequence[str
             torch_version=str(torch.__version__),
             compiled=run.traced.method.compiled,
             loop=facts.loop,
+            in_loop=True,
         ),
         precision=facts.precision,
         operations=mean.operations,
