@@ -46,6 +46,13 @@ def _of_a_trainer(hook: _Hook) -> _Hook:
     return cast("_Hook", call_hook)
 
 
+class _StateKey:
+    """The `state_key` of a callback: an attribute whose place a value of the instance takes, unlike a property's."""
+
+    def __get__(self, meter: FareMeter | None, kind: type[FareMeter] | None = None) -> Any:
+        return self if meter is None else meter.learn_devices()
+
+
 class FareMeter(GuardedMeter, LoopFareMeter, LightningCallback):
     """
     Measure a few training steps and report what the whole run costs on every machine that can be rented.
@@ -123,13 +130,19 @@ class FareMeter(GuardedMeter, LoopFareMeter, LightningCallback):
         self._any_devices: bool | None = None
         """The Trainer takes as many devices as the machine has; None: it was made before it had this callback."""
 
-    @property
-    def state_key(self) -> str:
-        """As of any callback; a Trainer that is being made asks for it, and is then asked for its devices."""
-        if self._meter is None:  # in a run it is asked for with every hook
-            asked = takes_any_devices()
-            self._any_devices = self._any_devices if asked is None else asked
-        return super().state_key
+    state_key = _StateKey()
+
+    def learn_devices(self) -> str:
+        """Return the state key of any callback; a Trainer that is being made asks for it, and says its devices."""
+        key = str(super().state_key)
+        if self._meter is not None:  # a run asks with every hook, from now on without us
+            vars(self)["state_key"] = key
+        elif (asked := takes_any_devices()) is not None:
+            self._any_devices = asked
+        return key
+
+    def _ask_again(self) -> None:
+        vars(self).pop("state_key", None)
 
     def warn_of_fabric(self) -> None:
         """Say once that a loop of Lightning Fabric cannot be metered."""
@@ -221,6 +234,7 @@ class FareMeter(GuardedMeter, LoopFareMeter, LightningCallback):
     def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
         """Undo every change and save what was measured before the exception."""
         del trainer, pl_module
+        self._ask_again()
         self._end_early(exception)
 
     @_of_a_trainer
@@ -228,5 +242,6 @@ class FareMeter(GuardedMeter, LoopFareMeter, LightningCallback):
         """Undo every change and release the Trainer."""
         del trainer, pl_module
         if stage == "fit":
+            self._ask_again()
             self.call_guarded(lambda meter: meter.close())
             self._forget()

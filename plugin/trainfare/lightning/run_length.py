@@ -113,7 +113,9 @@ def replicas_of(trainer: Any) -> int | None:
     return replicas if is_number and replicas > 0 and world % replicas == 0 else None
 
 
-def add_scaling(trainer: Any, facts: LoopLength, *, any_devices: bool) -> LoopLength:
+def add_scaling(
+    trainer: Any, facts: LoopLength, *, any_devices: bool, samples_per_epoch: int | None = None
+) -> LoopLength:
     """
     Return the length with what other numbers of devices would do to the batch and to the steps of an epoch.
 
@@ -121,15 +123,16 @@ def add_scaling(trainer: Any, facts: LoopLength, *, any_devices: bool) -> LoopLe
         trainer: whose loaders exist.
         facts: of it.
         any_devices: it takes as many devices as the machine has.
+        samples_per_epoch: of all devices; None: those of its batches, since a run's data set is not asked for them.
     """
-    loaders, size = _loaders(trainer), loader_batch_size(trainer)
+    loaders = _loaders(trainer)
     # Lightning gives a sampler to a loader that can have one, and none to a stream.
     samples = bool(trainer._accelerator_connector.use_distributed_sampler)  # noqa: SLF001
     streams = any(isinstance(getattr(loader, "dataset", None), IterableDataset) for loader in loaders)
     return replace(
         facts,
         scales="per_device" if any_devices else "fixed",
-        samples_per_epoch=count_epoch_samples(trainer, facts, size) if loaders else None,
+        samples_per_epoch=samples_per_epoch,
         drops_last=any(getattr(loader, "drop_last", False) for loader in loaders),
         shares_data=samples and not streams,
         shares_validation=samples,

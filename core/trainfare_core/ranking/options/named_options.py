@@ -135,6 +135,9 @@ def _below_one(change: float | None) -> float | None:
 SURE: Final = 0.8
 """Probability from which one option is called better than another: that of the intervals that stand beside them."""
 
+_AS_FAST: Final = 1.2
+"""Times the fewest hours that a run called the fastest takes at most, however wide the intervals. A chosen value."""
+
 _EQUAL: Final = 0.01
 """Quantities of one accelerator that differ by less are equal: start-up and disks, not the work. A chosen value."""
 
@@ -190,8 +193,8 @@ def find_best(options: tuple[Option, ...], objective: Objective, constraints: Co
     """
     Return the rank of the best drop-in; the front of the medians holds it, so no cut of the list can lose it.
 
-    The fastest costs the fewest dollars of those that are not slower than the one of the fewest hours with a
-    probability of `SURE`. The best value has the fewest dollars with the stated value of each hour; without one the
+    The fastest costs the fewest dollars of those that take at most a fifth longer than the one of the fewest hours, and
+    are not slower with a probability of `SURE`. The best value has the fewest dollars with the stated value of each hour; without one the
     least product of dollars and hours: it costs p percent more only where it takes more than p percent less. Of both,
     one that leaves accelerators of its machine idle is named where no other is left.
 
@@ -224,6 +227,8 @@ def find_best(options: tuple[Option, ...], objective: Objective, constraints: Co
 
 
 def _may_be_as_fast(option: Option, fastest: Option) -> bool:
+    if option.run_hours.mid > _AS_FAST * fastest.run_hours.mid:
+        return False
     return option is fastest or chance_less(fastest, option, fastest.run_hours, option.run_hours) < SURE
 
 

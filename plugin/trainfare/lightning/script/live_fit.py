@@ -79,7 +79,9 @@ def live_job(call: FitCall, notes: tuple[str, ...], made_up: MadeUpData | None =
         with report_user_errors("setup", reads_data=source is None):
             module.setup("fit")
         with report_user_errors(data), seeded_random():
-            facts = add_scaling(trainer, _read_facts(trainer, source), any_devices=spec.any_devices)
+            facts = _read_facts(trainer, source)
+            samples = count_epoch_samples(trainer, facts, loader_batch_size(trainer))
+            facts = add_scaling(trainer, facts, any_devices=spec.any_devices, samples_per_epoch=samples)
             batches = _first_batches(trainer) if source is None else source.batches
     if not batches:
         raise TargetError(f"{call.place}: the training loader gave no batch")
