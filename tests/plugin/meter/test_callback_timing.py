@@ -18,6 +18,7 @@ from builders.lightning_modules import (
     quiet,
     trainer,
 )
+from trainfare_core.prediction.input_pipeline import input_pipeline
 
 pytestmark = quiet
 STEP_S = 0.036
@@ -206,3 +207,18 @@ def test_the_users_profiler_keeps_working(tmp_path: Path) -> None:
             if not any(o in name for o in ours)
         )
     assert actions[True] == actions[False]
+
+
+@pytest.mark.parametrize("machine", [None, "gcp:g2-standard-12@us-central1"])
+def test_a_measured_loader_knows_its_host(tmp_path: Path, machine: str | None) -> None:
+    """The machine where that is stated, else its processor; and what the loader makes samples of."""
+    clock = Clock()
+    harness = MeterHarness(clock, processor=lambda: "AMD EPYC 7R13 Processor", usd_per_hour=lambda *_: 1.0)
+    fit = trainer(tmp_path, harness.meter(tmp_path, machine=machine), max_epochs=2)
+    fit.fit(Tiny(clock), loader(128, clock=clock, load_s=0.005))
+    profile = harness.profile
+    assert profile.measured is not None
+    assert profile.measured.machine == (machine or "AMD EPYC 7R13 Processor")
+    host = input_pipeline(profile).host
+    assert host is not None
+    assert host.thread_score == (512 if machine else 774)
