@@ -226,7 +226,8 @@ def test_a_service_that_fails_costs_one_warning(service: str, fault: str) -> Non
     lines: list[str] = []
     failing = failing_service(service, FAULTS[fault], hits)
     services = contract.fake_services(**{"say": lines.append, **failing})
-    metered = contract.meter(services, machine="aws:p4d.24xlarge@us-east-1", pilot="lora")
+    machine = None if service == "processor" else "aws:p4d.24xlarge@us-east-1"  # whose processor is known
+    metered = contract.meter(services, machine=machine, pilot="lora")
     outcome = contract.fit([metered])
     assert hits, f"{service} was never called"
     assert outcome.comparable == contract.fit([]).comparable

@@ -39,8 +39,8 @@ YARDSTICKS = {
 }
 """Files that name a method as what others are measured by, and how: a new one has no line there."""
 
-FITTED = "core/trainfare_core/data/measured_groups.csv"
-"""What was measured, by maker and accelerator: written by a fit, never by hand."""
+FITTED = {f"core/trainfare_core/data/{name}.csv" for name in ("measured_groups", "vendor_errors")}
+"""What was measured, by maker and accelerator: written by commands, never by hand."""
 
 RENTED_EVERYWHERE = "H200"
 """An accelerator that all clouds rent."""
@@ -118,7 +118,7 @@ def test_the_recipe_of_a_cloud_is_complete(name: str) -> None:
     package = f"providers/trainfare_providers/{name}/"
     code = {file for file in files_with_constant(name) if not file.startswith(package)}
     assert code - listed - OTHER_MEANINGS.keys() == set()
-    makers = {"core/trainfare_core/data/accelerators.csv", FITTED}
+    makers = {"core/trainfare_core/data/accelerators.csv", *FITTED}
     tables = {table for table in tables_with_cell(name) if not Path(table).name.startswith(f"{name}_")}
     assert tables - makers - listed == set()
 
@@ -134,7 +134,7 @@ def test_an_accelerator_has_what_the_recipe_lists() -> None:
     others = re.compile("tpu|unpriced")
     listed = {file for file in files if file.startswith(DATA) and not others.search(file)}
     quotas_and_spot = {"core/trainfare_core/data/run_cost_facts.csv"}  # of a cloud, see its recipe
-    assert tables_with_cell(RENTED_EVERYWHERE) - quotas_and_spot - {FITTED} == listed
+    assert tables_with_cell(RENTED_EVERYWHERE) - quotas_and_spot - FITTED == listed
     assert says("tests/core/hardware/test_accelerators.py", RENTED_EVERYWHERE)
     assert all((TOP / file).is_file() for file in files)
 

@@ -130,10 +130,10 @@ def find_basis(profile: JobProfile, device: Accelerator) -> tuple[str, bool]:
 
 @dataclass(frozen=True, slots=True)
 class MeasuredRows:
-    """Fitted rows in the software of a device's vendor: like a job, on its generation and on it, and of any work."""
+    """Fitted rows in the software of a device's vendor: like a job, on its generation and its die, and of any work."""
 
     of_generation: int
-    of_device: int
+    of_silicon: int
     of_any_work: int
 
 
@@ -143,7 +143,8 @@ def count_measured_rows(profile: JobProfile, device: Accelerator) -> MeasuredRow
         return None
     siblings = _list_measured_rows(device)
     like = [row for row in siblings if row["work"] == describe_work(profile)]
-    own = [row for row in like if row["accelerator"] == device.name]
+    dies = {other.name for other in accelerators() if other.silicon == device.silicon}
+    own = [row for row in like if row["accelerator"] in dies]
     return MeasuredRows(*(sum(int(row["rows"]) for row in rows) for rows in (like, own, siblings)))
 
 

@@ -26,7 +26,7 @@ _OTHER_VENDOR_WEIGHT = 0.25
 """Of the misses of rows in no fit, for another vendor's generation of which no run was fitted. A chosen value."""
 
 _LEAST_OWN_ROWS = 3
-"""With which a device has no vendor's miss but its doubt: the fit has taken its own. A chosen value."""
+"""With which a die has no vendor's miss but its doubt: the fit has taken its own. A chosen value."""
 
 
 class VendorError(Record):
@@ -77,7 +77,7 @@ def find_vendor_error(profile: JobProfile, device: Accelerator) -> tuple[float, 
     Return mean and standard deviation of what a job's prediction misses by on a device.
 
     Both are 0 where enough runs like it were fitted on its generation; each of fewer takes its part off the mean, and
-    some on the device itself all of it.
+    some on its die all of it.
     """
     rows = count_measured_rows(profile, device)
     if rows is None or rows.of_generation >= LEAST_ROWS:
@@ -88,8 +88,8 @@ def find_vendor_error(profile: JobProfile, device: Accelerator) -> tuple[float, 
         language_model=is_decoder(profile),
         new_generation=not rows.of_any_work,
     )
-    left = 0.0 if rows.of_device >= _LEAST_OWN_ROWS else 1 - rows.of_generation / LEAST_ROWS
-    return mean * left, deviation
+    left = 0.0 if rows.of_silicon >= _LEAST_OWN_ROWS else 1 - rows.of_generation / LEAST_ROWS
+    return max(mean, 0.0) * left, deviation  # no chip is better than those that were measured
 
 
 @lru_cache(maxsize=1)

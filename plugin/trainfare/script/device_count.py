@@ -49,10 +49,12 @@ class DeviceCount(int):
 def let_yaml_write() -> None:
     """Let PyYAML, where it is installed, write a `DeviceCount` as the number that it is: it asks for `int` itself."""
     with contextlib.suppress(ImportError):
-        from yaml.representer import Representer, SafeRepresenter  # a script may have none
+        import yaml  # a script may have none
 
-        SafeRepresenter.add_representer(DeviceCount, SafeRepresenter.represent_int)
-        Representer.add_representer(DeviceCount, Representer.represent_int)
+        # Each has a table of its own as soon as somebody adds to it.
+        for name in ("SafeDumper", "Dumper", "CSafeDumper", "CDumper"):
+            if (dumper := getattr(yaml, name, None)) is not None:  # the last two are parts of its C extension
+                dumper.add_representer(DeviceCount, dumper.represent_int)
 
 
 def count_for_users(original: Callable[..., int], quotients: list[float]) -> Callable[..., int]:

@@ -154,6 +154,8 @@ def test_a_device_whose_rates_are_all_higher_is_not_slower_than_its_sibling(exam
     job = JobProfile.from_json(
         (pathlib.Path(__file__).parents[3] / f"docs/examples/{example}.json").read_text()
     )
+    # A loader's doubt raises the median of the longer of two times by the doubt of the chip.
+    job = job.model_copy(update={"batch": job.batch.model_copy(update={"input": None})})
     step_s = {
         device.name: float(predict_one(job, device.name).step_s[0])
         for device in {device.name: device for pair in PAIRS for device in pair}.values()

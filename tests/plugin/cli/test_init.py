@@ -143,9 +143,7 @@ def test_a_script_that_raises_is_followed_by_the_command_that_says_all_of_it(
 
 def test_a_price_that_is_a_guess_is_called_one(capsys: pytest.CaptureFixture[str]) -> None:
     """As its job in the policy is, and `check` may name a machine of which like work was measured."""
-    small = "torch.nn.Sequential(torch.nn.Linear(64, 256), torch.nn.ReLU(), torch.nn.Linear(256, 10))"
-    text = TRAIN.replace("torch.nn.Linear(512, 512)", small).replace("512", "64").replace("SGD", "AdamW")
-    put({"train.py": text})
+    put({"train.py": TRAIN.replace("batch_size=32", "batch_size=640")})
     shown = capture_main(capsys, "init").stdout
     assert "its time is a guess" in Path("trainfare.toml").read_text(encoding="utf-8")
     assert re.search(r"^  train\.py: \$[\d.]+ \(a guess\) a run on ", shown, re.MULTILINE)

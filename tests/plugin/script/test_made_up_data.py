@@ -159,7 +159,7 @@ def test_ways_to_write_what_is_done_with_data(old: str, new: str) -> None:
 
 
 def test_the_profile_is_that_of_real_data_of_the_same_shapes() -> None:
-    """Work, memory, steps and batch are equal; what is said besides differs."""
+    """Work, memory, steps and batch are equal; what is said besides differs, and made-up samples are of no known kind."""
     here = BEFORE_THE_TRAINER.replace('np.load("/mnt/cluster/x.npy")', "np.eye(100, 16)").replace(
         'np.load("/mnt/cluster/y.npy")', "np.ones((100, 1), dtype=int)"
     )
@@ -167,7 +167,9 @@ def test_the_profile_is_that_of_real_data_of_the_same_shapes() -> None:
     made = trace_job(job_of(BEFORE_THE_TRAINER, samples=90))
     assert real.plan.optimizer_steps == 2 * 23
     assert made.work_note == "made-up batch"
-    assert made.model_copy(update={"notes": real.notes, "work_note": None}) == real
+    assert (made.batch.input, real.batch.input is None) == (None, False)
+    batch = made.batch.model_copy(update={"input": real.batch.input})
+    assert made.model_copy(update={"notes": real.notes, "work_note": None, "batch": batch}) == real
 
 
 def test_what_is_here_is_not_read_either(folder: Path) -> None:

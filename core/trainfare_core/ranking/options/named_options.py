@@ -194,9 +194,9 @@ def find_best(options: tuple[Option, ...], objective: Objective, constraints: Co
     Return the rank of the best drop-in; the front of the medians holds it, so no cut of the list can lose it.
 
     The fastest costs the fewest dollars of those that take at most a fifth longer than the one of the fewest hours, and
-    are not slower with a probability of `SURE`. The best value has the fewest dollars with the stated value of each hour; without one the
-    least product of dollars and hours: it costs p percent more only where it takes more than p percent less. Of both,
-    one that leaves accelerators of its machine idle is named where no other is left.
+    are not slower with a probability of `SURE`. The best value has the fewest dollars with the stated value of each
+    hour; without one the least product of dollars and hours: it costs p percent more only where it takes more than p
+    percent less. Of both, one that leaves accelerators of its machine idle is named where no other is left.
 
     Args:
         options: ranked.
