@@ -130,7 +130,8 @@ class FareMeter(GuardedMeter, LoopFareMeter, LightningCallback):
         self._any_devices: bool | None = None
         """The Trainer takes as many devices as the machine has; None: it was made before it had this callback."""
 
-    state_key = _StateKey()
+    if not TYPE_CHECKING:  # to types it is the property that it was
+        state_key = _StateKey()
 
     def learn_devices(self) -> str:
         """Return the state key of any callback; a Trainer that is being made asks for it, and says its devices."""
