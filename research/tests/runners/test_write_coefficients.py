@@ -14,9 +14,9 @@ from trainfare_research.truth_table import find_table
 OURS = {
     "accelerators.csv", "accelerator_sources.csv", "networks.csv", "local_disks.csv", "unpriced.csv", "regions.csv",
     "clouds.csv", "cloud_services.csv", "run_cost_kinds.csv", "policy_rules.csv", "methods.csv", "method_domains.csv",
-    "method_rules.csv", "precisions.csv",
+    "method_rules.csv", "precisions.csv", "hosts.csv", "input_rates.csv", "loop_time.csv",
 }  # fmt: skip
-"""Facts that people write, from vendors' pages, and the words and rules of the product."""
+"""Facts that people write, from vendors' pages and public benchmarks, and the words and rules of the product."""
 COLLECTED = {"run_cost_facts.csv", "run_cost_fact_sources.csv"}
 """What `trainfare_research.data.build_run_cost_facts` makes, without a fit."""
 

@@ -53,6 +53,8 @@ class TraceStore:
 
     def save(self, name: str, profile: JobProfile) -> JobProfile:
         """Keep a profile under this name, and return it."""
+        # A row's batch lay ready or its loader is described with the row: no published rate of its kind counts.
+        profile = profile.model_copy(update={"batch": profile.batch.model_copy(update={"input": None})})
         self._profiles[name] = profile
         path = self._path(name)
         if path is not None:
