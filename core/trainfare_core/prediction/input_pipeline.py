@@ -32,6 +32,8 @@ QUEUE_BYTES_PER_S: Final = 1.27e9
 """What one process takes from its workers. DataLoader with 2, 4 and 8 workers on 16 vCPUs of five processors
 (imread_benchmark f869db8, pictures of ImageNet, 0.56 MB each): their rates are the hypotenuse of the workers' time and
 of a share that is this, 1.0 to 1.9 GB/s by processor."""
+QUEUE_LOG_SIGMA: Final = 0.25
+"""Of ln(rate) of the queue: the five processors span 80 %."""
 
 Basis: TypeAlias = Literal["", "stated", "measured", "published"]
 """Where the rate of a loader comes from; empty: it is not known."""
@@ -110,17 +112,24 @@ def find_loading_s(
     return np.hypot(thread_s / threads, pipeline.queue_s * samples)
 
 
-def find_loading_log_sigma(pipeline: InputPipeline, hosts: HostColumns) -> Array:
-    """Return the standard deviation of ln(loading time)."""
+def find_loading_log_sigma(pipeline: InputPipeline, hosts: HostColumns, queue_share: Array) -> Array:
+    """
+    Return the standard deviation of ln(loading time).
+
+    Args:
+        pipeline: the loader.
+        hosts: of each machine.
+        queue_share: of the square of the loading time, what the queue of the workers is; 0 to 1.
+    """
     own = pipeline.host
     if own is None:
-        return np.full(len(hosts.log_sigma), math.hypot(pipeline.log_sigma, usual_host().log_sigma))
-    same = (hosts.thread_score == own.thread_score) & (hosts.vcpu_score == own.vcpu_score) & (own.name != "")
-    return np.where(
-        same,
-        pipeline.log_sigma,
-        np.hypot(math.hypot(pipeline.log_sigma, own.log_sigma), hosts.log_sigma),
-    )
+        sigma = np.full(len(hosts.log_sigma), math.hypot(pipeline.log_sigma, usual_host().log_sigma))
+    else:
+        same = (hosts.thread_score == own.thread_score) & (hosts.vcpu_score == own.vcpu_score)
+        elsewhere = np.hypot(math.hypot(pipeline.log_sigma, own.log_sigma), hosts.log_sigma)
+        sigma = np.where(same & (own.name != ""), pipeline.log_sigma, elsewhere)
+    # ln(hypot(a, b)) moves with each by its share of the square.
+    return np.hypot((1 - queue_share) * sigma, queue_share * QUEUE_LOG_SIGMA)
 
 
 def add_input(
@@ -145,7 +154,8 @@ def add_input(
     if not pipeline.basis:
         return np.zeros_like(computed_s), log_sigma
     loading_s = find_loading_s(pipeline, vcpus_per_device, hosts, samples)
-    loading_sigma = find_loading_log_sigma(pipeline, hosts)
+    queue_s = pipeline.queue_s * samples if pipeline.workers else np.zeros_like(samples)
+    loading_sigma = find_loading_log_sigma(pipeline, hosts, (queue_s / loading_s) ** 2)
     if pipeline.workers == 0:
         total_s = computed_s + loading_s
         return loading_s, np.hypot(computed_s * log_sigma, loading_s * loading_sigma) / total_s

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from datetime import date
+from typing import Final
 
 from trainfare.report.facts import compare_spot, constraints_text, interruptions_text
 from trainfare.report.headline import NamedOption
@@ -99,10 +100,13 @@ def _note_loader(named: Sequence[NamedOption]) -> str:
     return next((note_sentence(note) for note in notes if note.kind == "loader_rate"), "")
 
 
+_UNKNOWN_INPUT: Final = "The input pipeline is not known and counted as nothing."
+
+
 def describe_named_loader(named: Sequence[NamedOption]) -> str:
-    """Say of the first machine that runs the script that its loader decides, what it makes and what would help."""
-    ready = next((option for _, option in named if not option.needs_porting), None)
-    return "" if ready is None else describe_loader(ready)
+    """Say of the first machine whose loader decides what that makes and what would help; "" where none does."""
+    texts = (describe_loader(option) for _, option in named if not option.needs_porting)
+    return next(filter(None, texts), "")
 
 
 def describe_loader(option: Option) -> str:
@@ -112,12 +116,12 @@ def describe_loader(option: Option) -> str:
     return option.loader.describe(option.instance_type, option.loader_samples_per_s_per_vcpu)
 
 
-def _describe_unmeasured_input(recommendation: Recommendation, named: Sequence[NamedOption]) -> str:
-    """Say what stands for an input pipeline that was not measured."""
+def _describe_published_loader(named: Sequence[NamedOption]) -> str:
+    """Say that published rates stand for a loader that was not measured, where no line names it already."""
     loader = named[0][1].loader
-    if loader is not None and loader.basis == "published":
-        return f"The loader was not measured: published rates of {loader.kind}."
-    return "" if recommendation.job.input_known else "The input pipeline is not known and counted as nothing."
+    if loader is None or loader.basis != "published" or describe_named_loader(named):
+        return ""
+    return f"The loader was not measured: published rates of {loader.kind}."
 
 
 def describe_earlier_runs(recommendation: Recommendation) -> str:
@@ -177,14 +181,15 @@ def list_doubts(recommendation: Recommendation, named: Sequence[NamedOption], as
     dates = frozenset(price_date_of(option) for _, option in named)
     stale = any(price_age(price_date, as_of).stale for price_date in dates)
     measured = "no step was measured" if recommendation.job.measured_on is None else "with your measured step"
-    unmeasured = _list_unmeasured(named)
+    unmeasured, published = _list_unmeasured(named), _describe_published_loader(named)
     doubts = (
         f"Brackets: 80 % intervals, {measured}.",
         f"{oldest_price(dates, as_of)}{': `trainfare prices update`' if stale else ''}.",
+        published,
         f"{' and '.join(unmeasured)} {'was' if len(unmeasured) == 1 else 'were'} never measured."
         if unmeasured
         else "",
-        "" if describe_named_loader(named) else _describe_unmeasured_input(recommendation, named),
+        "" if recommendation.job.input_known or named[0][1].loader is not None else _UNKNOWN_INPUT,
     )
     return tuple(doubt for doubt in doubts if doubt)
 

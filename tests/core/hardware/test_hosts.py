@@ -44,7 +44,7 @@ def test_a_machine_is_found_by_its_name(name: str) -> None:
 
 
 def test_a_processor_is_found_as_the_kernel_names_it() -> None:
-    """A host whose machine type nobody states is known by /proc/cpuinfo; that is less sure than the machine."""
+    """/proc/cpuinfo names the processor of a host whose machine type is not stated; its score is less sure."""
     host, machine = find_host("Intel(R) Xeon(R) CPU @ 2.20GHz"), find_host("g2-standard-12")
     assert host is not None
     assert machine is not None

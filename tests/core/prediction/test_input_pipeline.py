@@ -10,9 +10,15 @@ import pytest
 from builders.plans import predict_one
 from builders.profiles import profile
 from trainfare_core.documents import data_rows
-from trainfare_core.hardware.hosts import Host, find_host, usual_host
+from trainfare_core.hardware.hosts import Host, describe_hosts, find_host, usual_host
 from trainfare_core.job_profile import InputFacts, JobProfile, MeasuredStep, Quantiles
-from trainfare_core.prediction.input_pipeline import count_threads, input_pipeline, state_loader
+from trainfare_core.prediction.input_pipeline import (
+    InputPipeline,
+    count_threads,
+    find_loading_log_sigma,
+    input_pipeline,
+    state_loader,
+)
 from trainfare_core.prediction.table import PredictionTable
 from trainfare_core.prediction.uncertainty import Z80, find_longer
 
@@ -20,7 +26,7 @@ PLAIN = profile(batch_size=128, dtype="fp16")
 G2, NC40 = "gcp:g2-standard-12", "azure:Standard_NC40ads_H100_v5"
 
 
-def measured(
+def make_measured_job(
     step_s: float, wait_s: float | None = None, workers: int | None = None, machine: str = ""
 ) -> JobProfile:
     """Return a ResNet-50 whose step and wait for data were measured."""
@@ -43,14 +49,14 @@ def predict_on(job: JobProfile, machine: str = "", vcpus: float = math.nan, **pl
 
 def test_a_loader_without_workers_adds_its_time_everywhere() -> None:
     """The training process loads: half of the samples, half of the time, on any device and any number of vCPUs."""
-    job = measured(1.0, wait_s=0.5, workers=0)
+    job = make_measured_job(1.0, wait_s=0.5, workers=0)
     assert predict_on(job).input_s[0] == pytest.approx(0.5)
     assert predict_on(job, ratio=0.5, vcpus=2).input_s[0] == pytest.approx(0.25)
 
 
 def test_a_saturated_loader_needs_as_many_vcpus() -> None:
     """Four busy workers make a step of 1 s; on two vCPUs a device it takes 2 s, whatever the GPU."""
-    job = measured(1.0, wait_s=0.6, workers=4)
+    job = make_measured_job(1.0, wait_s=0.6, workers=4)
     assert predict_on(job, vcpus=64).step_s[0] == pytest.approx(1.0)
     assert predict_on(job, vcpus=2).step_s[0] == pytest.approx(2.0, rel=0.01)
     assert predict_on(job, count=8, vcpus=16).step_s[0] == pytest.approx(2.0, rel=0.01)
@@ -61,8 +67,8 @@ def test_a_saturated_loader_needs_as_many_vcpus() -> None:
     ("job", "words"),
     [
         (PLAIN, "was not measured"),
-        (measured(1.0, wait_s=0.5), "worker count is not known"),
-        (measured(1.0, wait_s=0.001, workers=4), "kept up"),
+        (make_measured_job(1.0, wait_s=0.5), "worker count is not known"),
+        (make_measured_job(1.0, wait_s=0.001, workers=4), "kept up"),
     ],
 )
 def test_an_unknown_loader_costs_nothing_and_says_so(job: JobProfile, words: str) -> None:
@@ -94,13 +100,13 @@ def test_a_rate_of_no_known_machine_is_kept_with_the_doubt_of_all_hosts() -> Non
     assert float(predict_on(known, "gcp:new-type", 12).log_sigma[0]) > carried
 
 
-def test_a_measured_loader_is_carried_from_the_host_that_measured() -> None:
+def test_a_measured_loader_is_carried_from_the_host_that_make_measured_job() -> None:
     """Twelve workers on twelve hyper-threads of a g2; the same twelve have whole, faster cores on NC40ads."""
-    job = measured(1.4, wait_s=0.75, workers=12, machine="gcp:g2-standard-12@us-central1")
+    job = make_measured_job(1.4, wait_s=0.75, workers=12, machine="gcp:g2-standard-12@us-central1")
     here, there = (float(predict_on(job, m, v).step_s[0]) for m, v in ((G2, 12), (NC40, 40)))
     assert here == pytest.approx(1.4, rel=0.01)
     assert there == pytest.approx(1.4 * (304 / 913), rel=0.15)  # a thread of all twelve, against one alone
-    unknown = measured(1.4, wait_s=0.75, workers=12)
+    unknown = make_measured_job(1.4, wait_s=0.75, workers=12)
     assert predict_on(unknown, NC40, 40).step_s[0] == pytest.approx(1.4, rel=0.01)
 
 
@@ -167,7 +173,7 @@ def test_the_workers_of_the_script_count() -> None:
 def test_a_loader_that_kept_up_bounds_what_was_published() -> None:
     """Twelve workers that kept up with steps of 1.4 s are not slower than that; faster GPUs may wait for them."""
     facts = InputFacts(kind="pictures", pixels=224 * 224, workers=4)
-    kept_up = measured(0.1, wait_s=0.001, workers=4, machine="g2-standard-12")
+    kept_up = make_measured_job(0.1, wait_s=0.001, workers=4, machine="g2-standard-12")
     job = kept_up.model_copy(update={"batch": kept_up.batch.model_copy(update={"input": facts})})
     bounded, free = input_pipeline(job), input_pipeline(of_kind("pictures", workers=4))
     assert (bounded.basis, bounded.workers) == ("published", 4)
@@ -209,6 +215,18 @@ def test_the_queue_of_the_workers_bounds_them_as_published(
         predicted = 1 / math.hypot(1 / (alone * workers), queue_s)
         assert predicted == pytest.approx(rate, rel=0.45)
         assert predicted / (alone * workers) < 0.95
+
+
+def test_a_queue_that_decides_has_its_own_doubt_and_not_that_of_the_threads() -> None:
+    """Its rate is known to 25 %, where published rates of decoding span a factor of ten either way."""
+    hosts = describe_hosts(np.array([-1]))
+    pipeline = InputPipeline("published", 1.0, 4, usual_host(), log_sigma=1.0)
+    threads, half, queue = (
+        float(find_loading_log_sigma(pipeline, hosts, np.array([share]))[0]) for share in (0.0, 0.5, 1.0)
+    )
+    assert threads > 1.0
+    assert half == pytest.approx(math.hypot(threads / 2, 0.125))
+    assert queue == 0.25
 
 
 def test_the_longer_of_two_times() -> None:

@@ -291,6 +291,9 @@ def test_a_loader_that_decides_is_named_everywhere() -> None:
     assert said in " ".join(print_details(answer).split())
     kept_up = option(rank=1, loader=loader.model_copy(update={"decides": False}))
     assert "The loader decides" not in screen(recommendation(options=(kept_up,)))
+    faster = option(rank=2, hours=1.0, instance_type="fast.1x", loader=loader)
+    both = recommendation(options=(kept_up, faster), fastest_rank=2)
+    assert "The loader decides on fast.1x: " in screen(both), "of another machine that is named"
     published = loader.model_copy(update={"basis": "published", "decides": False})
     unmeasured = recommendation(options=(option(rank=1, loader=published),), job=job(input_known=False))
     assert "The loader was not measured: published rates of pictures." in " ".join(screen(unmeasured).split())
