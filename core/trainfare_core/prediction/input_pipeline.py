@@ -129,7 +129,7 @@ def find_loading_log_sigma(pipeline: InputPipeline, hosts: HostColumns, queue_sh
         elsewhere = np.hypot(math.hypot(pipeline.log_sigma, own.log_sigma), hosts.log_sigma)
         sigma = np.where(same & (own.name != ""), pipeline.log_sigma, elsewhere)
     # ln(hypot(a, b)) moves with each by its share of the square.
-    return np.hypot((1 - queue_share) * sigma, queue_share * QUEUE_LOG_SIGMA)
+    return np.asarray(np.hypot((1 - queue_share) * sigma, queue_share * QUEUE_LOG_SIGMA))
 
 
 def add_input(
