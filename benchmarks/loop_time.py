@@ -3,10 +3,10 @@ What a training loop takes itself of a pass, beside the launches of its kernels.
 
     python -m benchmarks.loop_time [--passes 600] [--json OUT]
 
-Networks of 1, 4, 12 and 30 narrow layers are trained in each loop on one thread of the CPU, and by bare calls on a batch
-that lies ready. `own`: CPU time of a pass less that of the bare calls, in ms; medians of passes after the first 100.
-`total`: the pass, beside what the product predicts for the host: the launches of the bare step and
-`core/trainfare_core/data/loop_time.csv`. The limit is a factor of 2 either way.
+Networks of 1, 4, 12 and 30 narrow layers are trained in each loop on one thread of the CPU, and by bare calls on a
+batch that lies ready. `own`: CPU time of a pass less that of the bare calls, in ms; medians of passes after the first
+100. `total`: the pass, beside the measured bare calls and what `core/trainfare_core/data/loop_time.csv` adds to them.
+The limit is a factor of 2 either way.
 """
 
 from __future__ import annotations
