@@ -18,7 +18,7 @@ import numpy as np
 from trainfare_core.arrays import Array
 from trainfare_core.hardware.hosts import Host, HostColumns, find_host, usual_host
 from trainfare_core.job_profile import JobProfile
-from trainfare_core.prediction.input_rates import find_published_s
+from trainfare_core.prediction.input_rates import FREE_KINDS, find_published_s
 from trainfare_core.prediction.uncertainty import find_longer
 
 BUSY_LOADER_SHARE: Final = 0.05
@@ -56,11 +56,13 @@ class InputPipeline:
     queue_s: float = 0.0
     """Seconds in which the training process takes the samples from its workers."""
     note: str = ""
+    is_free: bool = False
+    """Its samples lie ready, so that it takes nothing."""
 
     @property
     def is_known(self) -> bool:
-        """Whether it was measured or stated."""
-        return self.basis in ("stated", "measured")
+        """Whether it was measured or stated, or takes nothing."""
+        return self.is_free or self.basis in ("stated", "measured")
 
     def at_published(self, end: Literal["slowest", "fastest"]) -> InputPipeline:
         """Return the loader at an end of the published rates, as if that were measured."""
@@ -224,6 +226,10 @@ def _publish(
         workers: of the run; None: those of the script.
     """
     facts, samples = profile.batch.input, profile.batch.samples_per_step
+    if facts is not None and facts.kind in FREE_KINDS and math.isinf(most_s):
+        return InputPipeline(
+            note=f"the loader's {facts.kind} lie ready: no time is counted for it", is_free=True
+        )
     ends = None
     if facts is not None and samples is not None:
         ends = find_published_s(facts, samples, profile.batch.tokens_per_step)

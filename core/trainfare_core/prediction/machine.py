@@ -95,7 +95,7 @@ class MachinePrediction(Document):
     parts: StepParts
     input_known: bool = Field(
         default=True,
-        description="the input pipeline was measured or stated; else published rates of its kind count, or nothing",
+        description="the input pipeline was measured or stated, or takes nothing; else published rates count",
     )
     operations: tuple[KindTime, ...]
     mfu: float | None

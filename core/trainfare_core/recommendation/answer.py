@@ -186,7 +186,7 @@ class JobSummary(Record):
     trace_coverage: Finite
     input_known: bool = Field(
         default=True,
-        description="the input pipeline was measured or stated; else published rates of its kind count, or nothing",
+        description="the input pipeline was measured or stated, or takes nothing; else published rates count",
     )
     measured_on: str | None
     measured_step_s: Finite | None

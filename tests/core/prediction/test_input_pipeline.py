@@ -19,6 +19,7 @@ from trainfare_core.prediction.input_pipeline import (
     input_pipeline,
     state_loader,
 )
+from trainfare_core.prediction.input_rates import FREE_KINDS
 from trainfare_core.prediction.table import PredictionTable
 from trainfare_core.prediction.uncertainty import Z80, find_longer
 
@@ -146,6 +147,7 @@ def test_what_needs_no_decoding_or_has_no_size_gets_no_doubt(kind: str) -> None:
     """Tokens and numbers are there as they are; of the others, a sample's length is not known here."""
     table, plain = (predict_on(job, "aws:g6e.xlarge", 4) for job in (of_kind(kind), PLAIN))
     assert (table.step_s[0], table.log_sigma[0]) == (plain.step_s[0], plain.log_sigma[0])
+    assert input_pipeline(of_kind(kind)).is_known is (kind in FREE_KINDS)
 
 
 def test_other_kinds_take_what_their_samples_have() -> None:
