@@ -8,7 +8,6 @@ The loops are DDP without accumulation, and the Trainers of Lightning and of Hug
 
 from __future__ import annotations
 
-import os
 import sys
 import warnings
 from collections.abc import Callable
@@ -128,7 +127,6 @@ def main() -> None:
         }
 
     write_runs(folder, make_runs)
-    os._exit(0)  # an interpreter that ends under gloo's threads is now and then aborted by them
 
 
 if __name__ == "__main__":

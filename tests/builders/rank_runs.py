@@ -30,7 +30,8 @@ def describe_run(harness: MeterHarness, model: nn.Module, train: Callable[[], ob
 
 
 def write_runs(folder: Path, make_runs: Callable[[], dict[str, Any]]) -> None:
-    """Write what this process has done as `rank-N.json`."""
+    """Write what this process has done as `rank-N.json`, and end it."""
     torch.set_num_threads(1)
     (folder / f"rank-{os.environ['RANK']}.json").write_text(json.dumps(make_runs()))
-    dist.destroy_process_group()
+    dist.barrier()
+    os._exit(0)  # an interpreter that ends under gloo's threads is now and then aborted, or held, by them

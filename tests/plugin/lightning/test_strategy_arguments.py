@@ -21,6 +21,7 @@ from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
 
 from builders.lightning_modules import NAMESPACES, Clock, MeterHarness, Rows, Tiny, loader, quiet, trainer
+from builders.process_groups import end_process_group
 from trainfare.fake_step import trace_job
 from trainfare.job import LiveJob
 from trainfare.job.fit_call import Recorder
@@ -331,7 +332,7 @@ def test_a_metered_run_says_the_same(tmp_path: Path) -> None:
         fit = trainer(tmp_path, meter, strategy=strategy, devices=1, logger=False, max_steps=32)
         fit.fit(Tiny(clock), loader(160))
     finally:
-        torch.distributed.destroy_process_group()
+        end_process_group()
     profile = JobProfile.from_json((tmp_path / "trainfare-profile.json").read_text(encoding="utf-8"))
     assert profile.parallel.strategy == "ddp_find_unused_parameters_true"
     (note,) = (text for text in profile.notes if "not counted" in text)

@@ -18,6 +18,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader, DistributedSampler
 
 from builders.lightning_modules import MeterHarness, Rows, lightning_module, loader, quiet, trainer, update_by
+from builders.process_groups import end_process_group
 from trainfare import FareMeter
 from trainfare_core.batch_scaling import scale_run
 from trainfare_core.job_profile import JobProfile
@@ -96,7 +97,7 @@ def alone() -> Iterator[None]:
     try:
         yield
     finally:
-        torch.distributed.destroy_process_group()
+        end_process_group()
 
 
 @pytest.mark.usefixtures("alone")

@@ -10,6 +10,7 @@ import pytest
 
 from builders.lightning_modules import MeterHarness
 from builders.lightning_modules import quiet as lightning_quiet
+from builders.process_groups import end_process_group
 from builders.scripts import load_script
 from trainfare import FareMeter
 from trainfare.fake_step import trace_job
@@ -312,9 +313,7 @@ def test_devices_of_a_launcher(monkeypatch: pytest.MonkeyPatch) -> None:
     try:
         profile = price(wrapped + ACCUMULATED)
     finally:
-        import torch
-
-        torch.distributed.destroy_process_group()
+        end_process_group()
     parallel = profile.parallel
     assert (parallel.strategy, parallel.devices, parallel.num_nodes) == ("ddp", 4, 2)
     assert profile.batch.samples_per_step == 16

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from builders.process_groups import end_process_group
 from builders.scripts import load_script
 from trainfare import recommend
 from trainfare.fake_step import trace_job
@@ -105,8 +106,7 @@ if __name__ == "__main__":
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.chdir(tmp_path)
     yield
-    if torch.distributed.is_initialized():  # not every form ends its group, and SyncBatchNorm asks for one
-        torch.distributed.destroy_process_group()
+    end_process_group()  # not every form ends its own, and SyncBatchNorm asks for one
 
 
 def trace(text: str) -> JobProfile:

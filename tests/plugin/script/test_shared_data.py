@@ -8,6 +8,7 @@ import pytest
 from torch.utils.data import BatchSampler, DistributedSampler
 
 from builders.launched_scripts import ACCELERATE, DDP, FABRIC, LOOP, ROWS, SIZE
+from builders.process_groups import end_process_group
 from builders.scripts import load_script
 from trainfare.fake_step import trace_job
 from trainfare_core.batch_scaling import launch_on
@@ -32,7 +33,6 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def trace(parts: tuple[str, str], *changes: tuple[str, str]) -> JobProfile:
-    import torch
 
     text = LOOP.format(set_up=parts[0].format(devices="'auto'"), backward=parts[1])
     for old, new in changes:
@@ -41,8 +41,7 @@ def trace(parts: tuple[str, str], *changes: tuple[str, str]) -> JobProfile:
     try:
         return trace_job(load_script(text))
     finally:
-        if torch.distributed.is_initialized():
-            torch.distributed.destroy_process_group()
+        end_process_group()
 
 
 def count_sampled(processes: int, *, drops_last: bool = False) -> int:

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import NoReturn
 
 import pytest
-import torch
 
 from builders.lightning_modules import quiet
+from builders.process_groups import end_process_group
 from trainfare.fake_step import trace_job
 from trainfare.job import Script
 from trainfare.script.run import run_script
@@ -100,8 +100,7 @@ def profile_of(text: str, *arguments: str) -> JobProfile:
         return profiles[0]
     finally:
         sys.path[:], sys.argv[:] = path, argv
-        if torch.distributed.is_initialized():
-            torch.distributed.destroy_process_group()
+        end_process_group()
 
 
 @pytest.fixture(autouse=True)

@@ -28,6 +28,7 @@ from builders.launched_scripts import (
     SIZE,
     VALIDATED,
 )
+from builders.process_groups import end_process_group
 from builders.scripts import load_script
 from builders.toy_market import book, offer_row
 from trainfare.fake_step import trace_job
@@ -109,13 +110,11 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def trace(text: str) -> JobProfile:
-    import torch
 
     try:
         return trace_job(load_script(text))
     finally:
-        if torch.distributed.is_initialized():
-            torch.distributed.destroy_process_group()
+        end_process_group()
 
 
 def write_in(script: Script, devices: int, nodes: int, monkeypatch: pytest.MonkeyPatch) -> JobProfile:

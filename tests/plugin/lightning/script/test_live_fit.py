@@ -17,6 +17,7 @@ from torch import distributed
 from torch.utils.data import BatchSampler, DataLoader, DistributedSampler
 
 from builders.lightning_modules import NAMESPACES, Rows, Stream, quiet
+from builders.process_groups import end_process_group
 from trainfare.fake_step import trace_job
 from trainfare.job import LiveJob
 from trainfare.job.fit_call import FitCall, Recorder
@@ -369,7 +370,7 @@ def test_a_sampler_made_for_one_process_is_shared_among_the_devices(
             )
             trainer.fit(net(namespace), train, val)
         finally:
-            distributed.destroy_process_group()
+            end_process_group()
     facts, notes = jobs[0].live.facts, [note for note in jobs[0].live.notes if "process" in note]
     assert len(notes) == bool(said)
     assert all(note.startswith(said) and "16 device" in note for note in notes)
@@ -391,7 +392,7 @@ def test_a_process_group_of_another_size_is_said(tmp_path: Path, monkeypatch: py
                 )
                 trainer.fit(net("lightning.pytorch"), loader())
             finally:
-                distributed.destroy_process_group()
+                end_process_group()
         notes = [note for note in jobs[0].live.notes if "init_process_group" in note]
         assert len(notes) == expected
         assert jobs[0].world_size == 2
