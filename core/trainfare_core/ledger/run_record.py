@@ -15,6 +15,7 @@ from typing import Annotated, Final, Literal, TypeAlias
 from pydantic import AfterValidator, AwareDatetime, Field, ValidationError
 
 from trainfare_core.documents import Count, Document, Finite, Interval, Record, first_problem
+from trainfare_core.energy import RunEnergy
 from trainfare_core.errors import InputError
 from trainfare_core.job_profile import JobProfile
 
@@ -226,6 +227,10 @@ class RunRecord(Document):
     earlier_s: Finite = Field(default=0.0, description="of run_s, earlier sessions of a resumed run")
     interruptions: Count | None = Field(default=None, description="0: the run is not a resumed one")
     parts: TimeParts = TimeParts()
+    energy: RunEnergy | None = Field(
+        default=None,
+        description="of this session, with the mean power that NVML measured; None: not measured",
+    )
     process: RunProcess = RunProcess()
     noise_scale_samples: Finite | None = Field(
         default=None, description="simple noise scale of the gradients; None: not measured"

@@ -7,6 +7,7 @@ from typing import Annotated, Literal, TypeAlias
 from pydantic import Field
 
 from trainfare_core.documents import Finite, Interval, Record, leave_out_empty
+from trainfare_core.energy import RunEnergy
 from trainfare_core.recommendation.loader import LoaderFacts
 from trainfare_core.recommendation.note import Note
 
@@ -252,6 +253,7 @@ class Option(Record):
     commitment: Commitment | None = Field(
         default=None, description="None: the machine is paid by the hour as long as it is kept"
     )
+    energy: RunEnergy | None = Field(default=None, description="None in documents of older versions")
     on_front: bool = Field(
         description="no other option is at least as good in expected_usd, in the hours within which nine of ten runs "
         "end (run_hours.high_80) and in probability_within (to a thousandth), and better in one"

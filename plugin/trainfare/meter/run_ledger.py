@@ -21,11 +21,19 @@ from trainfare.meter.fare_log import first_line, warn_user
 from trainfare.meter.metered_run import MeteredRun
 from trainfare.meter.priced_plan import list_differences, read_priced_plan
 from trainfare.meter.services import MeterServices, import_polars
+from trainfare.meter.session_energy import SessionEnergy
 from trainfare_core.documents import Interval
 from trainfare_core.hardware.accelerators import resolve_device
 from trainfare_core.installation import __version__
 from trainfare_core.job_profile import MAX_TEXT_CHARACTERS, JobProfile
-from trainfare_core.ledger.run_record import Compared, PredictedParts, RunPrediction, RunRecord, TimeParts
+from trainfare_core.ledger.run_record import (
+    Compared,
+    PredictedParts,
+    RunMachine,
+    RunPrediction,
+    RunRecord,
+    TimeParts,
+)
 from trainfare_core.number_format import shorten_text
 
 if TYPE_CHECKING:
@@ -46,15 +54,18 @@ class RunLedger:
         self._folder = Path()
         self._path: Path | None = None
         self._saving_s: float | None = None
+        self._energy: SessionEnergy | None = None
         self._undo = contextlib.ExitStack()
 
     def begin(self, run: MeteredRun, usd_per_hour: float | None, status: RunStatus, earlier_s: float) -> None:
-        """Write that a run has begun; called before its first step."""
+        """Write that a run has begun, and begin to measure its energy; called before its first step."""
+        self._energy = SessionEnergy(self._services, run.progress.facts.device)
         self._guard(lambda: self._begin(run, usd_per_hour, status, earlier_s))
 
     def end(self, run: MeteredRun, error: BaseException | None, status: RunStatus) -> None:
-        """Write what a run took; called after its window was closed."""
+        """Write what a run took, and say its energy; called after its window was closed."""
         self._guard(lambda: self._end(run, error, status))
+        self._guard(lambda: self._add_energy(run))
 
     def add(self, profile: JobProfile, *, failed: bool) -> None:
         """
@@ -153,6 +164,17 @@ class RunLedger:
             parts["data_wait_s"] = times.data_wait.median_s * progress.steps if times.data_wait else None
         update["parts"] = record.parts.model_copy(update=parts)
         self._write(record.model_copy(update=update))
+
+    def _add_energy(self, run: MeteredRun) -> None:
+        facts, energy = run.progress.facts, self._energy
+        setup = describe_setup(facts.parallel, "", "", _name_device(facts), None, run.settings.machine or "")
+        found = None if energy is None else energy.end(RunMachine.model_validate(setup["machine"]))
+        if found is None:
+            return
+        if run.settings.report:
+            self._services.say(f"trainfare: {found[1]}")
+        if self._record is not None:
+            self._write(self._record.model_copy(update={"energy": found[0]}))
 
     def _add(self, profile: JobProfile, *, predict: bool) -> None:
         if self._record is None:

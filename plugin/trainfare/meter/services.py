@@ -20,6 +20,8 @@ from trainfare.ledger.store import write_run
 from trainfare.prices.apart import PriceQuestion, ask_apart
 
 if TYPE_CHECKING:
+    import torch
+
     from trainfare.meter.settings import MeterSettings
     from trainfare.trace import StepTrace
     from trainfare_core.job_profile import JobProfile
@@ -133,6 +135,12 @@ def _read_processor() -> str:
     return platform.processor()[:200]
 
 
+def _read_energy_j(device: torch.device) -> float | None:
+    from trainfare.meter.nvml import read_energy_j
+
+    return read_energy_j(device)
+
+
 def _prepare() -> None:
     import_module("trainfare.trace.step_trace")
 
@@ -162,6 +170,7 @@ class MeterServices:
         markdown: the ranking as Markdown, for loggers.
         write_status: replaces the file of a running run in a folder; None: removes it.
         processor: the name of this host's processor, "" where it is not known.
+        read_energy_j: joules that an accelerator took since some moment before the run; None where nothing counts them.
         prepare: imports the modules that tracing needs, before the first step.
         step_trace: makes the trace of a real step, from module and optimizers.
         find_ledger: returns where runs are recorded; None: nowhere.
@@ -191,6 +200,7 @@ class MeterServices:
     markdown: Callable[[Recommendation, JobProfile, date], str] = _markdown
     write_status: Callable[[RunStatus | None, Path], None] = write_status
     processor: Callable[[], str] = _read_processor
+    read_energy_j: Callable[[torch.device], float | None] = _read_energy_j
     prepare: Callable[[], None] = _prepare
     step_trace: Callable[[Any, Any], StepTrace] = _step_trace
     find_ledger: Callable[[], LedgerPlace | None] = find_ledger

@@ -9,8 +9,9 @@ from typing import Final
 
 from trainfare.report.escape import csv_text
 from trainfare.report.price_age import price_age, price_date_of
-from trainfare.report.wording import has_other_batch, name_batch
+from trainfare.report.wording import has_other_batch, list_factors, name_batch
 from trainfare_core.candidates import sharding_label
+from trainfare_core.energy import RunEnergy
 from trainfare_core.recommendation import Interval, Option
 
 STALE: Final = "stale"
@@ -75,6 +76,12 @@ _CSV_COLUMNS: Final = (
     *("needs_porting", "on_front", "probability_within", "price_observed_on", "price_source"),
 )
 
+_ENERGY_COLUMNS: Final = (
+    *(f"{name}{end}" for name in ("kwh", "kg_co2e") for end in ("", "_low_80", "_high_80")),
+    "energy_unknown_because",
+    "energy_factors",
+)
+
 
 def ranking_csv(options: Sequence[Option]) -> str:
     """Return ranked options as CSV with a header, an interval as three columns; see `csv_cell`."""
@@ -87,8 +94,11 @@ def ranking_csv(options: Sequence[Option]) -> str:
         for name in _CSV_COLUMNS:
             value = getattr(option, name)
             cells += [value.mid, value.low_80, value.high_80] if isinstance(value, Interval) else [value]
-        rows.append(cells)
-    return csv_text(names, rows)
+        energy = option.energy or RunEnergy()
+        for value in (energy.kwh, energy.kg_co2e):
+            cells += [None] * 3 if value is None else [value.mid, value.low_80, value.high_80]
+        rows.append([*cells, energy.unknown_because, "; ".join(list_factors(option))])
+    return csv_text([*names, *_ENERGY_COLUMNS], rows)
 
 
 def plan_label(option: Option) -> str:

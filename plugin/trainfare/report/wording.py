@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import Final, get_args
 
 from trainfare_core.clouds import SERVICES, service_label
+from trainfare_core.energy import FactorName, RunEnergy
 from trainfare_core.number_format import TIME_UNITS, percent, time_unit
 from trainfare_core.prices.caveats import CaveatKind
 from trainfare_core.prices.commitments import CAPACITY_BLOCK
@@ -72,6 +73,12 @@ def bound_label(bound_by: str) -> str:
     return _BOUND.get(bound_by, bound_by)
 
 
+_FACTOR_NAMES: Final[dict[FactorName, str]] = {
+    "accelerator_w": "W of one {option.accelerator}",
+    "host_w": "W of one {option.instance_type} beside them",
+    "pue": "PUE of {option.provider} {option.region}",
+    "grid_g_per_kwh": "g CO2e/kWh of the grid of {option.provider} {option.region}",
+}
 PART_NAMES: Final = tuple(bound_label(part) for part in get_args(Cause))
 
 
@@ -138,8 +145,8 @@ def interval(value: Interval, unit: str) -> tuple[str, str]:
     Return the median and the 80 % interval as text, e.g. ('$12.40', '$8.10 – $19.00').
 
     Args:
-        value: dollars, hours, seconds or GiB.
-        unit: "usd"; "h:min" for hours shown in minutes (also :s, :h, :auto); "s:ms" for seconds; "gib".
+        value: dollars, hours, seconds, or what has no unit here.
+        unit: "usd"; "h:min" for hours shown in minutes (also :s, :h, :auto); "s:ms" for seconds; "plain", "gib".
     """
     source, _, shown = unit.partition(":")
     scale = 3600.0 if source == "h" else 1.0
@@ -147,7 +154,11 @@ def interval(value: Interval, unit: str) -> tuple[str, str]:
     def text(number: float) -> str:
         if source == "usd":
             return usd(number)
-        return _three_figures(number) if source == "gib" else duration(number * scale, shown or "auto")
+        return (
+            _three_figures(number)
+            if source in ("gib", "plain")
+            else duration(number * scale, shown or "auto")
+        )
 
     return text(value.mid), span(text(value.low_80), text(value.high_80))
 
@@ -161,6 +172,26 @@ def describe_interval(value: Interval, unit: str) -> str:
 def describe_run(option: Option) -> str:
     """Return what a run costs and takes, e.g. '$5.15 [$3.60 – $7.37] in 13.2 h [10.2 – 17.1 h]'."""
     return f"{describe_interval(option.run_usd, 'usd')} in {describe_interval(option.run_hours, 'h:auto')}"
+
+
+def describe_energy(energy: RunEnergy | None) -> str:
+    """Return kWh and kg CO2e of a run with their intervals, or why one is not known; "" in older documents."""
+    if energy is None:
+        return ""
+    unknown = f"not known, because {energy.unknown_because}"
+    if energy.kwh is None:
+        return unknown
+    carbon = f"{describe_interval(energy.kg_co2e, 'plain')} kg CO2e" if energy.kg_co2e else f"CO2e {unknown}"
+    return f"{describe_interval(energy.kwh, 'plain')} kWh, {carbon}"
+
+
+def list_factors(option: Option) -> tuple[str, ...]:
+    """Return each factor of the energy of an option with its interval, year and source."""
+    return tuple(
+        f"{_FACTOR_NAMES[factor.name].format(option=option)}: {describe_interval(factor.value, 'plain')} "
+        f"({factor.source}, {factor.year})"
+        for factor in (option.energy.factors if option.energy else ())
+    )
 
 
 def chance_text(probability: float | None) -> str:

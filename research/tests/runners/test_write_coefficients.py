@@ -15,6 +15,7 @@ OURS = {
     "accelerators.csv", "accelerator_sources.csv", "networks.csv", "local_disks.csv", "unpriced.csv", "regions.csv",
     "clouds.csv", "cloud_services.csv", "run_cost_kinds.csv", "policy_rules.csv", "methods.csv", "method_domains.csv",
     "method_rules.csv", "precisions.csv", "hosts.csv", "input_rates.csv", "loop_time.csv",
+    "energy_factors.csv", "energy_sources.csv",
 }  # fmt: skip
 """Facts that people write, from vendors' pages and public benchmarks, and the words and rules of the product."""
 COLLECTED = {"run_cost_facts.csv", "run_cost_fact_sources.csv"}

@@ -409,3 +409,9 @@ def test_csv_has_a_row_for_each_option(job: str, capsys: pytest.CaptureFixture[s
         assert (row["instance_type"], row["region"]) == (option.instance_type, option.region)
         shown = [float(row[f"run_usd{end}"]) for end in ("", "_low_80", "_high_80")]
         assert shown == [option.run_usd.mid, option.run_usd.low_80, option.run_usd.high_80]
+        energy = option.energy
+        assert energy is not None
+        assert row["kwh"] == ("" if energy.kwh is None else str(energy.kwh.mid))
+        assert row["kg_co2e_high_80"] == ("" if energy.kg_co2e is None else str(energy.kg_co2e.high_80))
+        assert row["energy_unknown_because"] == energy.unknown_because
+        assert all(f"({factor.source}, {factor.year})" in row["energy_factors"] for factor in energy.factors)

@@ -13,6 +13,7 @@ import polars as pl
 from trainfare_core.arrays import Column
 from trainfare_core.batch_scaling import CriticalBatch, find_critical_batch
 from trainfare_core.candidates import take
+from trainfare_core.energy import RentedMachines, RunEnergy, estimate_energy
 from trainfare_core.hardware.accelerator_rows import Accelerator
 from trainfare_core.hardware.accelerators import accelerator
 from trainfare_core.hardware.earlier_runs import find_earlier_runs, find_figures
@@ -129,6 +130,7 @@ class OptionMaker:
         asked = (limits.max_usd, limits.deadline_hours, limits.max_usd_per_hour)
         run_usd = _build_interval(priced.run_usd(row, price, doubt, _INTERVAL))
         spot = self._spot(run, offer)
+        run_hours = _build_interval(find_hours(priced.runs, row, _INTERVAL))
         step_s = _make_interval(float(prediction.step_s[plan]), float(prediction.log_sigma[plan]))
         facts = collect_plan_facts(
             self.profile, candidates, plan, int(candidates.devices_of(search.shapes)[plan])
@@ -168,7 +170,7 @@ class OptionMaker:
             samples_per_s=_throughput(self._samples_per_step(plan), step_s),
             loader_samples_per_s_per_vcpu=self._find_needed_rate(plan),
             loader=describe_loader(self.profile, search.shapes, candidates, prediction, plan),
-            run_hours=_build_interval(find_hours(priced.runs, row, _INTERVAL)),
+            run_hours=run_hours,
             run_usd=run_usd,
             expected_usd=round_figure(float(priced.compute_expected_usd(row, price, doubt)[0])),
             usd_per_hour=round_figure(usd_per_hour),
@@ -190,6 +192,7 @@ class OptionMaker:
             arm64_host=device.arm64_host,
             spot=spot,
             commitment=self._describe_commitment(str(offer["purchase_option"]), run, usd_per_hour),
+            energy=self._estimate_energy(run, offer, run_hours, parts),
             on_front=on_front,
             price_observed_on=offer["observed_on"],
             price_source=offer["source"],
@@ -205,6 +208,34 @@ class OptionMaker:
                     else []
                 ),
             ),
+        )
+
+    def _estimate_energy(
+        self, run: int, offer: dict[str, Any], hours: Interval, parts: StepParts
+    ) -> RunEnergy:
+        """Return the energy while machines run: without the wait for spot capacity and what is billed and not used."""
+        search, plan = self.priced.search, int(self.priced.runs.plan[run])
+        shape = int(search.candidates.shape[plan])
+        rented = float(search.shapes.accelerator_count[shape])
+        waiting_hours, all_hours = (
+            float(self.priced.runs.waiting_s[run]) / _S_PER_HOUR,
+            float(self.priced.runs.hours[run]),
+        )
+        share = max(0.0, 1 - waiting_hours / all_hours) if 0 < all_hours < math.inf else 1.0
+        machines = RentedMachines(
+            device=accelerator(str(search.shapes.accelerator[shape])),
+            count=rented,
+            nodes=int(self.priced.nodes[run]),
+            vcpus=float(search.shapes.vcpus[shape]),
+            cloud=str(offer["provider"]),
+            region=str(offer["region"]),
+            used=min(1.0, int(search.candidates.devices_of(search.shapes)[plan]) / max(rented, 1.0)),
+            waiting=(parts.launch_s + parts.communication_s + parts.input_s)
+            / (sum(parts.seconds().values()) or 1.0),
+        )
+        return estimate_energy(
+            Interval(mid=hours.mid * share, low_80=hours.low_80 * share, high_80=hours.high_80 * share),
+            machines,
         )
 
     def _describe_commitment(self, purchase: str, run: int, usd_per_hour: float) -> Commitment | None:

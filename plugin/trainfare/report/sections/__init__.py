@@ -18,6 +18,7 @@ from trainfare.report.sections.breakdowns import (
     build_spot_section,
     build_step_section,
 )
+from trainfare.report.sections.energy import build_energy_section
 from trainfare.report.sections.machine import build_machine_sections
 from trainfare.report.sections.plans import PlanFiles, build_files_section, build_plans_section
 from trainfare.report.sections.ranking import build_ranking_section
@@ -61,6 +62,7 @@ def build_report(
         *build_phases_section(profile),
         *build_machine_sections(recommendation, profile),
         *build_cost_section(recommendation),
+        *build_energy_section(recommendation),
         *build_spot_section(recommendation),
         *build_front_section(recommendation),
         *build_rejections_section(recommendation),

@@ -21,12 +21,14 @@ from trainfare.report.wording import (
     bound_label,
     chance_text,
     cloud_label,
+    describe_energy,
     describe_interval,
     describe_machine_place,
     describe_run,
     describe_unused_devices,
     hardware_label,
     has_other_batch,
+    list_factors,
     machine_label,
     note_sentence,
     place_label,
@@ -108,6 +110,7 @@ def _build_details(recommendation: Recommendation, option: Option, as_of: date, 
         (*filter(None, batches), *(f"{text}." for text in texts if text)),
         tuple(_list_what_if(recommendation, option)),
         tuple(map(note_sentence, option.notes)),
+        tuple(f"{text}." for text in list_factors(option)),
     )
     blocks += [Bullets(items) for items in lists if items]
     blocks += [Code(text, f"Export to {target}") for target, text in _list_exports(option)]
@@ -135,6 +138,7 @@ def _list_facts(option: Option, as_of: date) -> tuple[tuple[str, str], ...]:
         ("step", f"{describe_interval(option.step_s, 's')}, bound by {bound_label(option.bound_by)}"),
         ("MFU", "" if option.mfu is None else percent(option.mfu)),
         ("memory", f"{describe_interval(option.memory_gib, 'gib')} of {option.device_memory_gib:.3g} GiB"),
+        ("energy", describe_energy(option.energy)),
     )
     return tuple((name, value) for name, value in facts if value)
 
