@@ -8,12 +8,15 @@ Spare Cores' (CC BY-SA 4.0, and so is the table); a row without a machine is a p
 
 from __future__ import annotations
 
+import contextlib
 import math
+import platform
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import lru_cache
+from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -109,6 +112,15 @@ def find_host(name: str) -> Host | None:
     text = re.sub(r"\((?:r|tm)\)", "", " ".join(name.split()), flags=re.IGNORECASE)
     match = _WITHOUT.match(text)
     return known.get(text.casefold()) or (known.get(match["name"].casefold()) if match else None)
+
+
+def read_processor() -> str:
+    """Return the name of this host's processor; "" where it is not known."""
+    with contextlib.suppress(OSError):  # of other systems than Linux
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()[:200]
+    return platform.processor()[:200]
 
 
 def explain_unknown_host(name: str) -> str:

@@ -108,6 +108,9 @@ from trainfare_core.job_profile.run import (
     InputKind as InputKind,
 )
 from trainfare_core.job_profile.run import (
+    LoaderTime as LoaderTime,
+)
+from trainfare_core.job_profile.run import (
     ParallelFacts as ParallelFacts,
 )
 from trainfare_core.job_profile.run import (

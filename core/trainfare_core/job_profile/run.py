@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date
 from typing import Annotated, Final, Literal, TypeAlias
 
 from pydantic import Field, model_validator
@@ -58,6 +59,19 @@ class InputFacts(Record):
     _leave_out = leave_out_empty("pixels", "frames", "seconds")
 
 
+class LoaderTime(Record):
+    """What the first batches took to load in one process where the script was traced, without its model."""
+
+    sample_s: Annotated[
+        float, Field(gt=0, allow_inf_nan=False, description="of a sample, the median batch's")
+    ]
+    sample_cpu_s: Annotated[float, Field(ge=0, allow_inf_nan=False, description="CPU seconds of it")]
+    batches: Count = Field(description="that were timed")
+    workers: Count | None = Field(default=None, description="as `InputFacts.workers`")
+    processor: Text = Field(default="", description="of the host that loaded; empty: not known")
+    measured_on: date
+
+
 class BatchFacts(Record):
     """Samples and tokens that one device consumes."""
 
@@ -71,6 +85,7 @@ class BatchFacts(Record):
         default="", description="machine type or processor on which it makes them; empty: not known"
     )
     input: InputFacts | None = Field(default=None, description="None: not known")
+    loader_time: LoaderTime | None = Field(default=None, description="None: it was not timed")
     batch_norm: bool | None = Field(
         default=None,
         description="modules normalise over the samples of one device's micro-batch (BatchNorm, not SyncBatchNorm); "
@@ -89,7 +104,7 @@ class BatchFacts(Record):
         description="simple noise scale of the gradients, as FareMeter(noise_scale=True) measured it; None: not "
         "measured, and then it is left out",
     )
-    _leave_out = leave_out_empty("noise_scale_samples", "loader_measured_on", "input")
+    _leave_out = leave_out_empty("noise_scale_samples", "loader_measured_on", "input", "loader_time")
 
     @property
     def normalises(self) -> bool:

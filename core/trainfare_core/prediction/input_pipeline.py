@@ -17,7 +17,7 @@ import numpy as np
 
 from trainfare_core.arrays import Array
 from trainfare_core.hardware.hosts import Host, HostColumns, find_host, usual_host
-from trainfare_core.job_profile import JobProfile
+from trainfare_core.job_profile import JobProfile, LoaderTime
 from trainfare_core.prediction.input_rates import FREE_KINDS, find_published_s
 from trainfare_core.prediction.uncertainty import find_longer
 
@@ -28,6 +28,8 @@ EVERY_VCPU: Final = 2**31
 """More workers than any machine has vCPUs: as many work as there are."""
 RATE_LOG_SIGMA: Final = 0.05
 """Of ln(rate) of a loader from run to run on one machine: page cache and neighbours. A chosen value."""
+TIMED_LOG_SIGMA: Final = 0.15
+"""The same of a few batches that were loaded where the script was traced, some from the page cache. A chosen value."""
 QUEUE_BYTES_PER_S: Final = 1.27e9
 """What one process takes from its workers. DataLoader with 2, 4 and 8 workers on 16 vCPUs of five processors
 (imread_benchmark f869db8, pictures of ImageNet, 0.56 MB each): their rates are the hypotenuse of the workers' time and
@@ -173,7 +175,8 @@ def state_loader(profile: JobProfile, samples_per_s_per_vcpu: float, measured_on
 
 def input_pipeline(profile: JobProfile) -> InputPipeline:
     """
-    Return the loader's cost as far as the user states it, the measurement determines it, or its kind was published.
+    Return the loader's cost as far as the user states it, a run or its first batches have shown it, or its kind was
+    published.
 
     Without workers the wait is the whole loading time. With workers it is only known where they are the slower side:
     then all of them work all the time. Workers that keep up bound what is published of their kind.
@@ -186,7 +189,9 @@ def input_pipeline(profile: JobProfile) -> InputPipeline:
             note += f" of {host.name}: on another host as its processor's score says"
         alone_s = samples / rate * (1.0 if host is None else host.vcpu_score / host.thread_score)
         return InputPipeline("stated", alone_s, EVERY_VCPU, host, note=note)
-    measured = profile.measured
+    measured, timed = profile.measured, profile.batch.loader_time
+    if measured is None and timed is not None and samples is not None and not _is_free(profile):
+        return _use_timed(profile, timed, samples)
     if measured is None or measured.data_wait is None:
         return _publish(profile, "the input pipeline was not measured")
     wait_s, step_s = measured.data_wait.median_s, measured.step.median_s
@@ -213,6 +218,35 @@ def input_pipeline(profile: JobProfile) -> InputPipeline:
     )  # fmt: skip
 
 
+def _use_timed(profile: JobProfile, timed: LoaderTime, samples: int) -> InputPipeline:
+    """
+    Return what the first batches took where the script was traced.
+
+    The seconds in which they waited for their files are those of a disk there: a machine's own may take none of them,
+    or as many. The interval spans both.
+    """
+    busy_s = timed.sample_cpu_s
+    sample_s = (
+        math.sqrt(busy_s * timed.sample_s) if 0 < busy_s < timed.sample_s else max(busy_s, timed.sample_s)
+    )
+    waits = math.log(timed.sample_s / sample_s) / Z90 if sample_s < timed.sample_s else 0.0
+    if timed.workers == 0:
+        note = "the loader has no workers: the time of its first batches here adds to every step"
+    else:
+        note = (
+            f"the loader takes {1e3 * sample_s:.3g} ms a sample in each worker, as its first batches did here"
+        )
+    return InputPipeline(
+        "measured", samples * sample_s, EVERY_VCPU if timed.workers is None else timed.workers,
+        find_host(timed.processor), math.hypot(TIMED_LOG_SIGMA, waits), _find_queue_s(profile), note,
+    )  # fmt: skip
+
+
+def _is_free(profile: JobProfile) -> bool:
+    """Return whether the samples lie ready, so that loading them takes nothing."""
+    return profile.batch.input is not None and profile.batch.input.kind in FREE_KINDS
+
+
 def _publish(
     profile: JobProfile, because: str, *, most_s: float = math.inf, workers: int | None = None
 ) -> InputPipeline:
@@ -226,7 +260,7 @@ def _publish(
         workers: of the run; None: those of the script.
     """
     facts, samples = profile.batch.input, profile.batch.samples_per_step
-    if facts is not None and facts.kind in FREE_KINDS and math.isinf(most_s):
+    if facts is not None and _is_free(profile) and math.isinf(most_s):
         return InputPipeline(
             note=f"the loader's {facts.kind} lie ready: no time is counted for it", is_free=True
         )

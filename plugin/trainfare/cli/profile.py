@@ -103,7 +103,9 @@ def _profile_jobs(limits: TargetOptions, folder: Path) -> None:
 
 def summary_of(traced: JobProfile) -> str:
     """Return a summary: parameters, FLOPs, memory, number of steps, and the coverage of the trace."""
-    memory, plan, parallel = traced.memory, traced.plan, traced.parallel
+    from trainfare_core.prediction.input_pipeline import input_pipeline
+
+    memory, plan, parallel, pipeline = traced.memory, traced.plan, traced.parallel, input_pipeline(traced)
     count = sum(group.count for group in traced.parameters)
     steps = (
         f"{plan.optimizer_steps:,}" + (f" ({plan.steps_note})" if plan.steps_note else "")
@@ -135,6 +137,7 @@ def summary_of(traced: JobProfile) -> str:
         *varies,
         *(others if traced.precisions else ()),
         ("memory", f"{held_text}, {_size(memory.saved_activation_bytes)} saved activations"),
+        *([("loader", pipeline.note)] if pipeline.basis == "measured" else ()),
         ("steps", steps),
         (
             "coverage",

@@ -6,7 +6,7 @@ import math
 import sys
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -186,6 +186,9 @@ class TargetOptions:
         ),
     ] = None
 
+    times_loader: bool = field(init=False, default=True)
+    """The profile keeps what the first batches of a script took to load."""
+
     arguments: Annotated[
         list[str] | None,
         # Not typed by anybody: `--` ends the options, and what follows is kept by the group of commands.
@@ -218,14 +221,21 @@ class TargetOptions:
             steps=self.steps,
             made_up=made_up,
             copied=copied,
+            times_loader=self.times_loader,
             store=store,
             say=_say,
             wait=show_wait,
         )
 
     def trace_afresh(self) -> TargetOptions:
-        """Return these options for a verdict, which comes from no kept trace: what a job reads is not known."""
-        return replace(self, no_cache=True)
+        """
+        Return these options for a verdict, which is the same on any runner.
+
+        It comes from no kept trace, since what a job reads is not known, and its loader has no time of this host.
+        """
+        options = replace(self, no_cache=True)
+        object.__setattr__(options, "times_loader", False)  # no option: it is not in the signature
+        return options
 
     def _read_made_up(self) -> MadeUpData | None:
         """Return what stands for the data of a script; None where they are read."""

@@ -127,8 +127,9 @@ def trace_batches(
     spread.of_run = describe_length(job).batches_per_epoch or 0
     first, second = choose_sizes(sizes, spread)
     profile = trace(replace(job, batch=ChosenBatch.of(batches[first])))
-    facts = describe_input(_read_source(job.batch), batches[first])
-    profile = profile.model_copy(update={"batch": profile.batch.model_copy(update={"input": facts})})
+    source = _read_source(job.batch)
+    loaded = {"input": describe_input(source, batches[first]), "loader_time": source.time}
+    profile = profile.model_copy(update={"batch": profile.batch.model_copy(update=loaded)})
     if not spread.varies:
         return profile
     other = None

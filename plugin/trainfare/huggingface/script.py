@@ -139,7 +139,7 @@ def _load_train_call(call: FitCall, notes: tuple[str, ...], _made_up: MadeUpData
 
     trainer: Any = call.trainer
     args, size = trainer.args, int(trainer._train_batch_size)  # noqa: SLF001
-    with load_in_this_process(), report_user_errors("setting up the data"), seeded_random():
+    with load_in_this_process() as times, report_user_errors("setting up the data"), seeded_random():
         loader, accumulate = trainer.get_train_dataloader(), int(args.gradient_accumulation_steps)
         training = count_training(trainer, loader)
         run = read_run(trainer, trainer.model, training.samples)
@@ -165,7 +165,7 @@ def _load_train_call(call: FitCall, notes: tuple[str, ...], _made_up: MadeUpData
     sizes = sizes if not args.auto_find_batch_size else replace(sizes, notes=(*sizes.notes, *halved))
     return LiveJob(
         module=trainer.model,
-        batch=Batches(batches, run.input),
+        batch=Batches(batches, times.add_to(run.input, loader, sizes.micro_batch_size)),
         batch_size=sizes.micro_batch_size or 1,
         train_samples=None if facts.batches_per_epoch is None else training.samples,
         tokens_per_sample=sizes.tokens_per_sample,

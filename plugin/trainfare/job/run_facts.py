@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
-from trainfare_core.job_profile import InputKind, ParallelFacts
+from trainfare_core.job_profile import InputKind, LoaderTime, ParallelFacts
 
 if TYPE_CHECKING:
     import torch
@@ -22,6 +22,8 @@ class InputSource:
 
     kind: InputKind | None = None
     workers: int | None = None
+    time: LoaderTime | None = None
+    """What its first batches took; None: they were not timed."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -133,7 +133,7 @@ def _load_fit_call(call: FitCall, notes: tuple[str, ...], _made_up: MadeUpData |
         msg = f"{call.place}: the backend of Keras is {BACKEND}, and only a step of torch is traced"
         raise TargetError(f"{msg}: set KERAS_BACKEND=torch, or measure a run with trainfare.keras.FareMeter")
     run, epochs = read_run(model, fit), fit["epoch_iterator"]
-    with load_in_this_process(), report_user_errors("setting up the data"), seeded_random():
+    with load_in_this_process() as times, report_user_errors("setting up the data"), seeded_random():
         loader = epochs.data_adapter.get_torch_dataloader()
         batches = whole_batches(read_batches(loader), run.loader_batch_size)
         validated = None
@@ -149,7 +149,7 @@ def _load_fit_call(call: FitCall, notes: tuple[str, ...], _made_up: MadeUpData |
     model.train()
     return LiveJob(
         module=view_model(model),
-        batch=Batches(batches, run.input),
+        batch=Batches(batches, times.add_to(run.input, loader, sizes.micro_batch_size)),
         batch_size=sizes.micro_batch_size or 1,
         tokens_per_sample=sizes.tokens_per_sample,
         precision=read_precision(model),

@@ -176,4 +176,9 @@ def loader_workers(trainer: Any) -> int | None:
 
 def read_input(trainer: Any) -> InputSource:
     """Return what the first training DataLoader says of its samples."""
-    return read_source(next(iter(_loaders(trainer)), None))
+    return read_source(first_loader(trainer))
+
+
+def first_loader(trainer: Any) -> Any:
+    """Return the first training DataLoader; None where there is none."""
+    return next(iter(_loaders(trainer)), None)

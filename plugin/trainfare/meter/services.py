@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import platform
 import sys
 import time
 from collections.abc import Callable
@@ -128,11 +126,9 @@ def _markdown(recommendation: Recommendation, profile: JobProfile, as_of: date) 
 
 
 def _read_processor() -> str:
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()[:200]
-    return platform.processor()[:200]
+    from trainfare_core.hardware.hosts import read_processor  # it loads Polars
+
+    return read_processor()
 
 
 def _read_energy_j(device: torch.device) -> float | None:

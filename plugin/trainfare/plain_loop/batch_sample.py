@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from torch.utils.data import IterableDataset
 
+from trainfare.job.loading import LoadTimes
 from trainfare.trace import batch_elements
 
 MOST_BATCHES: Final = 512
@@ -29,7 +30,9 @@ def count_epoch(iterator: Any) -> int:
         return 0
 
 
-def sample_batches(iterator: Any, sizes: Sequence[int], now: Callable[[], float]) -> Iterator[Any]:
+def sample_batches(
+    iterator: Any, sizes: Sequence[int], now: Callable[[], float], times: LoadTimes
+) -> Iterator[Any]:
     """
     Give batches of a map-style data set; called where the run goes on no more, for the data set is asked once more.
 
@@ -37,6 +40,7 @@ def sample_batches(iterator: Any, sizes: Sequence[int], now: Callable[[], float]
         iterator: of the training DataLoader.
         sizes: of the batches that were seen, in elements.
         now: a clock.
+        times: gets what each batch takes.
     """
     data: Any = iterator._dataset  # noqa: SLF001
     if isinstance(data, IterableDataset):
@@ -46,8 +50,9 @@ def sample_batches(iterator: Any, sizes: Sequence[int], now: Callable[[], float]
         if now() > until or (len(seen) >= ALIKE_BATCHES and len({*seen}) == 1):
             return
         many = getattr(data, "__getitems__", None)
-        samples = many(numbers) if callable(many) else [data[number] for number in numbers]
-        batch = iterator._collate_fn(samples)  # noqa: SLF001
+        with times.time_batch(data):
+            samples = many(numbers) if callable(many) else [data[number] for number in numbers]
+            batch = iterator._collate_fn(samples)  # noqa: SLF001
         seen.append(batch_elements(batch))
         yield batch
 

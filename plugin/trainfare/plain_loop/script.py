@@ -20,7 +20,9 @@ from torch.amp import autocast_mode
 from torch.optim import Optimizer
 
 from trainfare.job import ChosenBatch, LiveJob, LiveRun, Probe
+from trainfare.job.input_kind import read_source
 from trainfare.job.launch import FP16_AS_BF16, Launch
+from trainfare.job.loading import LoadTimes
 from trainfare.job.loop import do_nothing
 from trainfare.job.on_import import on_import
 from trainfare.job.run_facts import RunFacts
@@ -72,7 +74,7 @@ class _LoopBeforeLaunch(ScriptLoop):
     def __init__(self, first: int, answer: Callable[[Callable[[], LiveJob]], Any], launch: Launch) -> None:
         super().__init__(Probe(1, save=False, end=lambda give: answer(lambda: self._make_job(give))), first)
         self._compiled = CompiledCalls()
-        self._launch = launch
+        self._launch, self._load_times = launch, LoadTimes()
         self._optimizers_made = self._optimizers_seen = 0
         self._may_step: list[Optimizer] = []
         self._kinds_of_first: set[tuple[object, ...]] = set()
@@ -273,7 +275,7 @@ class _LoopBeforeLaunch(ScriptLoop):
         """Read the sizes of batches that the loop has not come to."""
         meter, iterator = self._meter, getattr(self._loader, "iterator", None)
         if iterator is not None and isinstance(meter, ProbeMeter):
-            give = functools.partial(sample_batches, iterator, now=self.services.now)
+            give = functools.partial(sample_batches, iterator, now=self.services.now, times=self._load_times)
             of_run = (self.reader.stated.steps or 0) * self.passes
             meter.see_sizes(give, max(count_epoch(iterator), of_run))
 
@@ -420,7 +422,11 @@ class _LoopBeforeLaunch(ScriptLoop):
                 update={"source": profile.source.model_copy(update={"compiled": False})}
             )
             notes = [note for note in notes if note != EAGER.note]
-        profile = profile.model_copy(update={"measured": None, "notes": tuple(notes)})
+        source = self._load_times.add_to(
+            read_source(self._loader), self._loader, profile.batch.micro_batch_size
+        )
+        timed = profile.batch.model_copy(update={"loader_time": source.time})
+        profile = profile.model_copy(update={"measured": None, "notes": tuple(notes), "batch": timed})
         if self._is_launched_later:
             profile = self._launch_all(profile)
         return LiveJob(  # of which the profile says the rest

@@ -38,6 +38,7 @@ class TracedTarget:
         steps: of a script that does not say how many it makes; see `with_steps`.
         made_up: of a script, what stands for its data; None reads them.
         copied: another copy of the TARGET's folder to load it from; None loads it where it is.
+        times_loader: keep what the first batches took to load here, which another host would not give again.
         store: traces of earlier runs; None traces afresh and keeps nothing.
         say: told that a kept trace is used, or why none is kept; of a fresh one, that the process is not confined.
         wait: gives a context that shows what is waited for, while it is.
@@ -53,13 +54,14 @@ class TracedTarget:
         steps: int | None = None,
         made_up: MadeUpData | None = None,
         copied: CopiedFolder | None = None,
+        times_loader: bool = True,
         store: TraceStore | None = None,
         say: Callable[[str], None] = lambda _: None,
         wait: Callable[[str], AbstractContextManager[object]] = nullcontext,
     ) -> None:
         self._target, self._limits = target, limits
         self._say, self._wait = say, wait
-        self._steps = steps
+        self._steps, self._times_loader = steps, times_loader
         self._open = partial(
             UserProcess,
             target,
@@ -117,7 +119,11 @@ class TracedTarget:
         """
         changed = self._change_text(change, precision)
         if changed not in self._profiles:
-            self._profiles[changed] = with_steps(self._trace(change, precision, changed), self._steps)
+            profile = with_steps(self._trace(change, precision, changed), self._steps)
+            if not self._times_loader:
+                untimed = profile.batch.model_copy(update={"loader_time": None})
+                profile = profile.model_copy(update={"batch": untimed})
+            self._profiles[changed] = profile
         return self._profiles[changed]
 
     def _trace(self, change: StepChange | None, precision: str | None, changed: str) -> JobProfile:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from datetime import date
 
 import numpy as np
 import pytest
@@ -11,8 +12,11 @@ from builders.plans import predict_one
 from builders.profiles import profile
 from trainfare_core.documents import data_rows
 from trainfare_core.hardware.hosts import Host, describe_hosts, find_host, usual_host
-from trainfare_core.job_profile import InputFacts, JobProfile, MeasuredStep, Quantiles
+from trainfare_core.job_profile import InputFacts, JobProfile, LoaderTime, MeasuredStep, Quantiles
 from trainfare_core.prediction.input_pipeline import (
+    EVERY_VCPU,
+    TIMED_LOG_SIGMA,
+    Z90,
     InputPipeline,
     count_threads,
     find_loading_log_sigma,
@@ -243,3 +247,31 @@ def test_the_longer_of_two_times() -> None:
     assert median[1] * np.exp(Z80 * width[1]) == pytest.approx(np.quantile(longer, 0.9), rel=0.01)
     nothing, _ = find_longer(one[:1], sigma[:1], np.zeros(1), sigma[:1])
     assert nothing == pytest.approx([1.0])
+
+
+@pytest.mark.parametrize(
+    ("wall_s", "cpu_s", "workers", "thread_s", "waits"),
+    [
+        (0.004, 0.004, 8, 0.004, 0.0),
+        (0.016, 0.004, 8, 0.008, math.log(2) / Z90),  # three quarters of it waits for files
+        (0.002, 0.004, 0, 0.004, 0.0),  # two threads, where a worker has one
+        (0.004, 0.0, None, 0.004, 0.0),  # a clock of CPU time that is too coarse
+    ],
+)
+def test_first_batches_say_what_a_sample_takes(
+    wall_s: float, cpu_s: float, workers: int | None, thread_s: float, waits: float
+) -> None:
+    """Its CPU time goes to other processors; its waits are a doubt of both sides."""
+    timed = LoaderTime(
+        sample_s=wall_s, sample_cpu_s=cpu_s, batches=5, workers=workers, processor="AMD EPYC 7R13 Processor",
+        measured_on=date(2026, 12, 3),
+    )  # fmt: skip
+    job = PLAIN.model_copy(update={"batch": PLAIN.batch.model_copy(update={"loader_time": timed})})
+    pipeline = input_pipeline(job)
+    assert (pipeline.basis, pipeline.thread_s) == ("measured", pytest.approx(128 * thread_s))
+    assert pipeline.log_sigma == pytest.approx(math.hypot(TIMED_LOG_SIGMA, waits))
+    assert pipeline.workers == (EVERY_VCPU if workers is None else workers)
+    assert pipeline.host is not None
+    free = job.batch.model_copy(update={"input": InputFacts(kind="tokens")})
+    assert input_pipeline(job.model_copy(update={"batch": free})).is_free
+    assert input_pipeline(state_loader(job, 100.0)).basis == "stated"

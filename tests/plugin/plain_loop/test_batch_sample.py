@@ -16,6 +16,7 @@ from builders.lightning_modules import quiet
 from builders.scripts import load_script
 from trainfare.fake_step import trace_job
 from trainfare.fake_step.several_batches import MOST_BATCHES, READ_BATCHES, read_batches
+from trainfare.job.loading import LoadTimes
 from trainfare.plain_loop.batch_sample import ALIKE_BATCHES, MOST_S, sample_batches
 from trainfare.trace import BatchSpread
 
@@ -102,7 +103,7 @@ def sample(data: Dataset[torch.Tensor], seen: list[int], *, step_s: float = 0.0)
     times = iter(range(1000))
     iterator = object.__new__(type(iter(DataLoader(Rows(varied=False), 1))))
     vars(iterator).update(vars(iter(DataLoader(Rows(varied=False), 1))), _dataset=data)
-    return [*sample_batches(iterator, seen, lambda: next(times) * step_s)]
+    return [*sample_batches(iterator, seen, lambda: next(times) * step_s, LoadTimes())]
 
 
 def test_few_are_read_where_all_are_alike_and_none_of_a_stream() -> None:

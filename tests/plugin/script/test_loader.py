@@ -35,6 +35,51 @@ data = torchvision.datasets.ImageFolder("data", work)
 loader = torch.utils.data.DataLoader(data, batch_size=32, num_workers=2, shuffle=True)
 pl.Trainer(max_steps=3_602_880, precision="bf16-mixed", logger=False, enable_checkpointing=False).fit(Net(), loader)
 """
+PICTURES = """
+import numpy, torch
+from PIL import Image
+from torch import nn
+
+class Pictures(torch.utils.data.Dataset):
+    def __len__(self):
+        return 64
+    def __getitem__(self, index):
+        with Image.open(f"data/{'cat' if index % 2 else 'dog'}/{index}.jpg") as picture:
+            picture = torch.from_numpy(numpy.array(picture.resize((64, 64)))).permute(2, 0, 1) / 255
+        return {sample}
+"""
+OTHER_LOOPS = {
+    "plain": """
+model = nn.Sequential(nn.Flatten(), nn.Linear(3 * 64 * 64, 2))
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+for epoch in range(50):
+    for pictures, classes in torch.utils.data.DataLoader(Pictures(), 4):
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(model(pictures), classes).backward()
+        optimizer.step()
+""",
+    "huggingface": """
+from transformers import Trainer, TrainingArguments
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.net = nn.Linear(3 * 64 * 64, 2)
+    def forward(self, pixel_values, labels):
+        logits = self.net(pixel_values.flatten(1))
+        return {"loss": nn.functional.cross_entropy(logits, labels), "logits": logits}
+arguments = TrainingArguments(
+    "out", per_device_train_batch_size=4, report_to="none", use_cpu=True, remove_unused_columns=False)
+Trainer(Net(), arguments, train_dataset=Pictures()).train()
+""",
+    "keras": """
+import os
+os.environ["KERAS_BACKEND"] = "torch"
+import keras
+model = keras.Sequential([keras.layers.Flatten(), keras.layers.Dense(2)])
+model.compile(optimizer="sgd", loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+model.fit(torch.utils.data.DataLoader(Pictures(), 4), epochs=50)
+""",
+}
 MACHINE = ("--instance-type", "g6e.xlarge", "--max-nodes", "1")
 
 
@@ -60,10 +105,23 @@ def run(*arguments: str) -> int:
 def test_real_jpegs_are_a_doubt_and_not_nothing(script: str, capsys: pytest.CaptureFixture[str]) -> None:
     """The kind of the input is found; between the published rates a limit is neither kept nor broken."""
     assert run("profile", script, "-o", "job.json") == 0
-    facts = JobProfile.model_validate_json(Path("job.json").read_text(encoding="utf-8")).batch.input
+    profile = JobProfile.model_validate_json(Path("job.json").read_text(encoding="utf-8"))
+    facts, timed = profile.batch.input, profile.batch.loader_time
     assert facts is not None
     assert (facts.kind, facts.pixels, facts.workers) == ("pictures", 224 * 224, 2)
-    capsys.readouterr()
+    assert timed is not None
+    assert timed.workers == 2
+    assert 0.2e-3 < timed.sample_cpu_s < 0.1  # a JPEG of 500 x 375 takes some milliseconds
+    assert "ms a sample" in capsys.readouterr().err
+    assert run("recommend", "job.json", *MACHINE, "--format", "json") == 0
+    option = Recommendation.model_validate_json(capsys.readouterr().out).options[0]
+    assert option.loader is not None
+    assert option.loader.basis == "measured"
+    assert run("check", script, *MACHINE, "--max-usd", f"{option.run_usd.mid:.2f}", "--format", "json") == 3
+    reason = BudgetCheck.model_validate_json(capsys.readouterr().out).reason
+    assert "the loader decides and was not measured" in reason  # a runner's own speed is in no verdict
+    untimed = profile.model_copy(update={"batch": profile.batch.model_copy(update={"loader_time": None})})
+    Path("job.json").write_text(untimed.to_json(), encoding="utf-8")
     assert run("recommend", "job.json", *MACHINE, "--format", "json") == 0
     option = Recommendation.model_validate_json(capsys.readouterr().out).options[0]
     assert option.loader is not None
@@ -76,3 +134,18 @@ def test_real_jpegs_are_a_doubt_and_not_nothing(script: str, capsys: pytest.Capt
     assert "the loader decides and was not measured" in check.reason
     measured = ("--loader-samples-per-s-per-vcpu", "200", "--loader-measured-on", "g6e.xlarge")
     assert run("check", "job.json", *MACHINE, *measured, "--max-usd", budget, "--format", "json") == 0
+
+
+@pytest.mark.parametrize("loop", OTHER_LOOPS)
+@pytest.mark.usefixtures("script")
+def test_every_loop_times_its_loader(loop: str) -> None:
+    """The batches that it reads without a model are enough."""
+    sample = (
+        '{"pixel_values": picture, "labels": index % 2}' if loop == "huggingface" else "picture, index % 2"
+    )
+    text = PICTURES.replace("{sample}", sample) + OTHER_LOOPS[loop]
+    Path("other.py").write_text(text, encoding="utf-8")
+    assert run("profile", "other.py", "-o", "job.json") == 0
+    timed = JobProfile.model_validate_json(Path("job.json").read_text(encoding="utf-8")).batch.loader_time
+    assert timed is not None
+    assert (timed.workers, 0.2e-3 < timed.sample_cpu_s < 0.1) == (0, True)

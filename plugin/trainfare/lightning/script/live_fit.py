@@ -20,7 +20,7 @@ from trainfare.fake_step.fake_tensors import seeded_random
 from trainfare.fake_step.several_batches import whole_batches
 from trainfare.job import Batches, LiveJob, LiveRun
 from trainfare.job.fit_call import FitCall
-from trainfare.job.loading import load_in_this_process, report_user_errors
+from trainfare.job.loading import LoadTimes, load_in_this_process, report_user_errors
 from trainfare.job.made_up_data import MadeUpData
 from trainfare.job.run_plan import LoopLength
 from trainfare.job.training_job import STRATEGIES
@@ -28,6 +28,7 @@ from trainfare.lightning.callbacks import set_up_callbacks
 from trainfare.lightning.run_length import (
     add_scaling,
     count_epoch_samples,
+    first_loader,
     loader_batch_size,
     read_input,
     read_trainer,
@@ -68,7 +69,7 @@ def live_job(call: FitCall, notes: tuple[str, ...], made_up: MadeUpData | None =
         raise TargetError(f"{call.place}: {spec.fp8.refused}")
     module = _attach_module(call)
     source = None if made_up is None else MadeUpSource(made_up, module)
-    with load_in_this_process(nothing=source is not None):
+    with load_in_this_process(nothing=source is not None) as times:
         data = "setting up the data"
         with report_user_errors(data) if source is None else source.tolerate_missing(), seeded_random():
             if source is None:  # what it would download is not needed
@@ -93,7 +94,7 @@ def live_job(call: FitCall, notes: tuple[str, ...], made_up: MadeUpData | None =
         *(_RESUMED if call.arguments.get("ckpt_path") else ()),
     )
     notes = (*(() if source is None else source.notes), *notes, *said)
-    job = _job(module, trainer, spec, facts, batches, notes)
+    job = _job(module, trainer, spec, facts, batches, times, notes)
     return job if source is None else replace(job, live=replace(job.live, batch_note="made-up batch"))
 
 
@@ -174,13 +175,14 @@ def _job(
     spec: Asked,
     facts: LoopLength,
     batches: Sequence[Any],
+    times: LoadTimes,
     notes: tuple[str, ...],
 ) -> LiveJob:
     sizes, policy = BatchSizes.of_batches(loader_batch_size(trainer), batches), spec.strategy.checkpointing
     size = sizes.micro_batch_size
     return LiveJob(
         module=module,
-        batch=Batches(tuple(batches), read_input(trainer)),
+        batch=Batches(tuple(batches), times.add_to(read_input(trainer), first_loader(trainer), size)),
         batch_size=size or 1,
         train_samples=count_epoch_samples(trainer, facts, size),
         tokens_per_sample=sizes.tokens_per_sample,
