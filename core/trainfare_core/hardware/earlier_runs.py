@@ -23,7 +23,7 @@ class EarlierRuns(Record):
         description="of ln(measured / predicted) of a run, as it was predicted"
     )
     least_log_sigma: Finite = Field(
-        description="of ln(step) from run to run of one job: no interval is narrower"
+        description="of ln(step) from run to run of one job, by these runs: no interval is narrower"
     )
 
     def describe(self) -> str:

@@ -205,12 +205,24 @@ class RunRecord(Document):
     job_fingerprint: Annotated[str, Field(pattern=r"^([0-9a-f]{16})?$")] = Field(
         default="", description="digest of the traced step, without names; empty: no step was traced"
     )
+    model_fingerprint: Annotated[str, Field(pattern=r"^([0-9a-f]{16})?$")] = Field(
+        default="",
+        description="digest of its weights and optimizer, the same at any batch; empty: not traced",
+    )
     kind: Text = Field(default="", description="kind of work: language model, convolution, ...")
     machine: RunMachine = RunMachine()
     software: RunSoftware = RunSoftware()
     plan: RunWords = RunWords()
     prediction: RunPrediction = RunPrediction()
     step_s: Compared = Field(default=Compared(), description="one optimizer step; measured: the median")
+    step_wait_s: Finite | None = Field(
+        default=None,
+        description="of the measured step: median wait for data; None: an earlier version did not keep it",
+    )
+    work_ratio: Annotated[float, Field(gt=0, le=1e3, allow_inf_nan=False)] | None = Field(
+        default=None,
+        description="work of the median measured step over that of the traced one; None: not known",
+    )
     step_p10_s: Finite | None = Field(default=None, description="of the measured steps")
     step_p90_s: Finite | None = Field(default=None, description="of the measured steps")
     steps_measured: Count = 0
@@ -313,7 +325,14 @@ def identify_job(profile: JobProfile) -> str:
     >>> identify_job(profile) == identify_job(profile.model_copy(update={"name": "Other"}))
     True
     """
-    return _digest(profile, _OF_THE_JOB)
+    # Lightning copies the loss, one number a micro-batch, which the trace before launch does not; so the loss is read,
+    # and what a compiler leaves of its bytes is another.
+    operations = tuple(
+        group.model_copy(update={"fused_bytes_share": None})
+        for group in profile.operations
+        if (group.name, group.shape) != ("aten.clone", (1,))
+    )
+    return _digest(profile.model_copy(update={"operations": operations}), _OF_THE_JOB)
 
 
 def identify_weights(profile: JobProfile) -> str:

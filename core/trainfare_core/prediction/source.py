@@ -80,11 +80,11 @@ class SourceCorrection:
 
 def narrow_interval(runs: EarlierRuns, log_sigma: Array) -> Array:
     """
-    Return standard deviations of ln(step) without what earlier runs have shown: its variance is taken away.
+    Return standard deviations of ln(step) after earlier runs: what they show of its variance is taken away or added.
 
-    A prediction that is surer than those of the runs were loses the same share of its variance.
+    A prediction that is surer than those of the runs were changes by the same share of its variance.
     """
-    known = (runs.shared_log_sigma**2 - runs.log_sigma**2) / runs.published_log_sigma**2
+    known = 1.0 - (runs.log_sigma**2 + runs.least_log_sigma**2) / runs.published_log_sigma**2
     variance = log_sigma**2 - known * np.minimum(log_sigma, runs.published_log_sigma) ** 2
     return np.asarray(np.sqrt(np.maximum(variance, runs.least_log_sigma**2)))
 

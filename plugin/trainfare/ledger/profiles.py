@@ -36,8 +36,15 @@ def add_profile(record: RunRecord, profile: JobProfile, *, predict: bool = True)
         profile: of its traced step.
         predict: predict it, which imports polars.
     """
-    job = {"job_fingerprint": identify_job(profile), "kind": name_kind(profile)}
-    record = record.model_copy(update=job)
+    update: dict[str, object] = {
+        "job_fingerprint": identify_job(profile),
+        "model_fingerprint": identify_weights(profile),
+        "kind": name_kind(profile),
+    }
+    if measured := profile.measured:
+        wait_s = measured.data_wait.median_s if measured.data_wait else 0.0
+        update |= {"step_wait_s": wait_s, "work_ratio": measured.work_ratio}
+    record = record.model_copy(update=update)
     if profile.batch.noise_scale_samples is not None:
         noise = {
             "noise_scale_samples": profile.batch.noise_scale_samples,

@@ -7,7 +7,6 @@ import math
 import pytest
 
 from trainfare_research.runners.ledger_replay import (
-    BIAS,
     list_projects,
     list_simulations,
     measure_share,
@@ -19,34 +18,18 @@ from trainfare_research.runners.ledger_replay import (
 SIMULATIONS = {simulation.name: simulation for simulation in list_simulations()}
 
 
-@pytest.mark.parametrize("name", [name for name in SIMULATIONS if name.startswith(f"bias {BIAS}")])
-def test_a_bias_is_corrected_to_within_5_percent_after_five_runs(name: str) -> None:
-    """Runs of one job, and of five others, 10 % apart."""
-    outcomes = simulate(SIMULATIONS[name], projects=400)
-    assert outcomes[0].bias_left == pytest.approx(1 - 1 / BIAS)
-    assert outcomes[3].bias_left < 0.05
-    assert outcomes[3].mean_error < outcomes[1].mean_error < outcomes[0].mean_error
-
-
-@pytest.mark.parametrize(
-    ("name", "allowed"),
-    [
-        ("noise: project 10 %, runs 20 %, one job", 0.0),
-        ("noise: project 10 %, jobs 20 %, other jobs", 0.0),
-        ("no bias at all, runs 20 %, one job", 0.002),
-        ("no bias at all, jobs 20 %, other jobs", 0.012),
-    ],
-)
-def test_noise_is_not_taken_for_a_bias(name: str, allowed: float) -> None:
-    """In the mean of 4,000 projects; without any bias every correction costs something, here at most what is said."""
-    outcomes = simulate(SIMULATIONS[name])
-    assert max(outcome.mean_error for outcome in outcomes[1:]) <= outcomes[0].mean_error + allowed
-
-
-@pytest.mark.parametrize("name", [name for name in SIMULATIONS if name.startswith("as published")])
-def test_intervals_hold_80_percent(name: str) -> None:
-    """78 to 82 % of the next runs, whose errors are drawn with the published scatter."""
-    assert all(0.78 <= outcome.held <= 0.82 for outcome in simulate(SIMULATIONS[name])[1:])
+@pytest.mark.parametrize("name", SIMULATIONS)
+def test_the_bars_of_issue_62_hold(name: str) -> None:
+    """More runs do no harm, intervals hold where runs scatter, and steps that are apart inside a run hide no bias."""
+    simulation = SIMULATIONS[name]
+    before, one, three, ten = simulate(simulation, projects=300)
+    assert ten.mean_error <= 1.1 * three.mean_error
+    assert ten.mean_error <= before.mean_error + 0.01
+    assert min(outcome.held for outcome in (one, three, ten)) >= (0.65 if simulation.run <= 0.15 else 0.4)
+    if simulation.bias == 1.3:
+        assert one.mean_error <= 0.08
+        assert three.mean_error <= 0.04
+        assert ten.mean_error <= 0.035
 
 
 def _row(error: float, **changes: str) -> dict[str, str]:
@@ -102,3 +85,4 @@ def test_the_page_has_every_line() -> None:
     rows.append(_row(-0.1, accelerator="T4-16GB"))
     page = write_page(rows, projects=20)
     assert page.count("\n| ") == 2 + len(SIMULATIONS) + 5
+    assert write_page([], projects=5).count("\n| ") == 1 + len(SIMULATIONS)

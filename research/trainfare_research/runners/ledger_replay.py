@@ -2,7 +2,9 @@
 Score the correction of a prediction by earlier runs of its project: on simulated projects, and on measured rows.
 
     python -m trainfare_research.runners.ledger_replay --residuals R.csv --out research/docs/earlier-runs.md
+    python -m trainfare_research.runners.ledger_replay [--projects 1000] [--seed 62]
 
+The second prints the simulated projects alone.
 R.csv is of `fit_calibration.py --residuals`: ln(predicted / measured) of rows of one device, from fits without their
 source, which is what a user's first run is to trainfare. The rows of a table are replayed in its order as the runs of a
 user: those of one source, trainer or bare, on one die are a project, with one model or with all of them. Each row that
@@ -15,16 +17,17 @@ from __future__ import annotations
 import argparse
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
 from trainfare_core.arrays import Array
 from trainfare_core.errors import UnknownNameError
 from trainfare_core.hardware.accelerators import accelerator
-from trainfare_core.ledger.correction import PROJECT_SHARE, MeasuredRun, correct_step
+from trainfare_core.ledger.correction import MeasuredRun, Work, correct_step
 from trainfare_core.prediction.roofline.coefficients import calibration
 from trainfare_core.prediction.source import narrow_interval
 from trainfare_core.prediction.uncertainty import Z80
@@ -33,12 +36,19 @@ from trainfare_research.truth_table import read_rows
 
 RUNS = (0, 1, 3)
 """Earlier runs of a replayed prediction: as issue 51 asks."""
-SIMULATED_RUNS = (0, 1, 3, 5)
-PROJECTS = 4000
-SEED = 51
-BIAS = 1.2
+SIMULATED_RUNS = (0, 1, 3, 10)
+"""As issue 62 asks."""
+PROJECTS = 1000
+SEED = 62
 DIE, DEVICE = "AD102", "L40S-48GB"
 """Of simulated runs; a correction does not depend on them."""
+STEPS = 100
+"""Measured steps of a simulated run."""
+OUTLIER = 2.0
+"""How much longer a step takes beside another job on the same GPU."""
+
+Jobs = Literal["job", "model", "other"]
+"""What the runs of a simulated project have in common: the job, its model, or nothing but the project."""
 
 
 @dataclass(frozen=True)
@@ -46,30 +56,41 @@ class Simulation:
     """Projects whose runs have ln(measured / predicted) = project + job + run, each a normal with mean 0."""
 
     name: str
-    project: float | Callable[[np.random.Generator], float]
-    """Standard deviation, or a draw."""
-    job: float
-    run: float
-    published: float
-    """Width of their predictions."""
-    same_job: bool
-    steadiness_known: bool = True
-    """The percentiles of a run's steps show the scatter from run to run."""
+    bias: float = 1.0
+    """Of every project."""
+    project: float = 0.0
+    """Standard deviation, beside the bias."""
+    job: float = 0.0
+    run: float = 0.05
+    jobs: Jobs = "job"
+    within: float = 0.0
+    """Standard deviation of ln(step) of the steps of one run."""
+    outliers: float = 0.0
+    """Share of the earlier runs that took `OUTLIER` times as long."""
 
-    def draw(self, generator: np.random.Generator, runs: int) -> tuple[list[MeasuredRun], str, float, float]:
-        """Return runs, and the job, the whole bias and the error of the next one."""
-        project = self.project(generator) if callable(self.project) else generator.normal(0, self.project)
-        jobs = generator.normal(0, self.job, runs + 1) if self.job else np.zeros(runs + 1)
-        if self.same_job:
+    def draw(self, generator: np.random.Generator, runs: int) -> tuple[list[MeasuredRun], Work, float, float]:
+        """Return runs, and the work, the whole bias and the error of the next one."""
+        project = math.log(self.bias) + generator.normal(0, self.project)
+        jobs = generator.normal(0, self.job, runs + 1)
+        if self.jobs == "job":
             jobs[:] = jobs[0]
         errors = project + jobs + generator.normal(0, self.run, runs + 1)
-        names = ["job" if self.same_job else f"job {index}" for index in range(runs + 1)]
-        spread = self.run if self.steadiness_known else 0.0
+        of_median = math.sqrt(math.pi / 2) * self.within / math.sqrt(STEPS)
+        shown = errors[:-1] + generator.normal(0, of_median, runs)
+        shown += math.log(OUTLIER) * (generator.random(runs) < self.outliers)
+        works = [
+            Work(
+                "job" if self.jobs == "job" else f"job {index}",
+                f"model {index}" if self.jobs == "other" else "model",
+            )
+            for index in range(runs + 1)
+        ]
+        published = calibration().sigma.base
         measured = [
-            MeasuredRun(f"run {index}", names[index], DEVICE, float(errors[index]), self.published, spread)
+            MeasuredRun(f"run {index}", works[index], DEVICE, float(shown[index]), published, of_median)
             for index in range(runs)
         ]
-        return measured, names[-1], float(project + jobs[-1]), float(errors[-1])
+        return measured, works[-1], float(project + jobs[-1]), float(errors[-1])
 
 
 @dataclass(frozen=True)
@@ -113,45 +134,49 @@ def run_log_sigma() -> float:
 
 
 def list_simulations() -> tuple[Simulation, ...]:
-    """Return the simulated projects, of which the bars of issue 51 and what a correction costs can be read."""
-    known, base = run_log_sigma(), calibration().sigma.base
-    shared = base**2 - known**2
-    tau, jobs = math.sqrt(PROJECT_SHARE * shared), math.sqrt((1 - PROJECT_SHARE) * shared)
-    biased = lambda _: math.log(BIAS)  # noqa: E731 - a constant draw
+    """Return the simulated projects, of which the bars of issue 62 and what a correction costs can be read."""
+    known = run_log_sigma()
+    bias = math.sqrt(calibration().sigma.base ** 2 - known**2)
     return (
-        Simulation("bias 1.2, runs 10 % apart, one job", biased, 0.0, 0.1, base, same_job=True),
-        Simulation("bias 1.2, runs 10 % apart, other jobs", biased, 0.0, 0.1, base, same_job=False),
-        Simulation("as published, one job", tau, jobs, known, base, same_job=True),
-        Simulation("as published, other jobs", tau, jobs, known, base, same_job=False),
-        Simulation("noise: project 10 %, runs 20 %, one job", 0.1, 0.0, 0.2, math.hypot(0.1, 0.2), same_job=True),
-        Simulation("noise: project 10 %, jobs 20 %, other jobs", 0.1, 0.2, 0.0, math.hypot(0.1, 0.2), same_job=False),
-        Simulation("no bias at all, runs 20 %, one job", 0.0, 0.0, 0.2, base, same_job=True),
-        Simulation("no bias at all, jobs 20 %, other jobs", 0.0, 0.2, 0.0, base, same_job=False),
-    )  # fmt: skip
+        Simulation("bias 1.2, runs 5 %, one job", 1.2),
+        Simulation("bias 1.2, runs 15 %, one job", 1.2, run=0.15),
+        Simulation("bias 1.0, runs 30 %, one job", run=0.3),
+        Simulation("bias 0.7, runs 30 %, one job", 0.7, run=0.3),
+        Simulation("bias 1.5, runs 5 %, one job", 1.5),
+        Simulation("bias 1.5, jobs of one model 10 % apart", 1.5, job=0.1, jobs="model"),
+        Simulation("bias 1.5, other models 10 % apart", 1.5, job=0.1, jobs="other"),
+        Simulation("bias 1.2, jobs of one model 10 % apart", 1.2, job=0.1, jobs="model"),
+        Simulation("bias 1.2, other models 10 % apart", 1.2, job=0.1, jobs="other"),
+        Simulation("no bias, jobs of one model 20 % apart", job=0.2, jobs="model"),
+        Simulation("no bias, other models 20 % apart", job=0.2, jobs="other"),
+        Simulation("as published, one job", project=bias, run=known),
+        Simulation("bias 1.2, runs 8 %, a tenth are outliers", 1.2, run=0.08, outliers=0.1),
+        Simulation("bias 1.3, runs 3 %, steps 20 % apart", 1.3, run=0.03, within=0.2),
+        Simulation("bias 1.3, runs 3 %, steps 27 % apart", 1.3, run=0.03, within=0.27),
+    )
 
 
-def simulate(simulation: Simulation, projects: int = PROJECTS) -> list[Outcome]:
+def simulate(simulation: Simulation, projects: int = PROJECTS, seed: int = SEED) -> list[Outcome]:
     """Return the predictions of the next run of simulated projects after the last of `SIMULATED_RUNS` of each."""
-    generator = np.random.default_rng(SEED)
+    generator = np.random.default_rng(seed)
     rows: list[list[tuple[float, ...]]] = []
     for _ in range(projects):
-        measured, job, bias, error = simulation.draw(generator, max(SIMULATED_RUNS))
-        after = (
-            _correct(measured[len(measured) - runs :], job, simulation.published) for runs in SIMULATED_RUNS
-        )
+        measured, work, bias, error = simulation.draw(generator, max(SIMULATED_RUNS))
+        after = (_correct(measured[len(measured) - runs :], work) for runs in SIMULATED_RUNS)
         rows.append([(bias, error, *corrected) for corrected in after])
     return [Outcome(*column.T) for column in np.array(rows).transpose(1, 0, 2)]
 
 
-def _correct(runs: Sequence[MeasuredRun], job: str, published: float) -> tuple[float, float]:
+def _correct(runs: Sequence[MeasuredRun], work: Work) -> tuple[float, float]:
     """Return ln(factor) and the width of the next prediction."""
+    published = calibration().sigma.base
     if not runs:
         return 0.0, published
-    earlier = correct_step(runs, job, DIE, run_log_sigma())
+    earlier = correct_step(runs, work, DIE, run_log_sigma())
     return math.log(earlier.factor), float(narrow_interval(earlier, np.array([published]))[0])
 
 
-Projects = dict[tuple[str, ...], list[tuple[str, float]]]
+Projects = dict[tuple[str, ...], list[tuple[Work, float]]]
 
 
 def list_projects(rows: Iterable[dict[str, str]], *, by: tuple[str, ...], timed: str) -> Projects:
@@ -171,9 +196,9 @@ def list_projects(rows: Iterable[dict[str, str]], *, by: tuple[str, ...], timed:
             continue
         error = float(row["source_left_out"])
         if (row["timed"] == "trainer") == (timed == "trainer") and math.isfinite(error):
-            job = " ".join(row[name] for name in ("model", "precision", "batch_per_device"))
+            job = " ".join((*(row[name] for name in ("model", "precision", "batch_per_device")), die))
             key = tuple(die if name == "die" else row[name] for name in by)
-            projects[key].append((f"{job} {die}", -error))
+            projects[key].append((Work(job, row["model"]), -error))
     return projects
 
 
@@ -189,20 +214,20 @@ def replay(projects: Projects, runs: int, *, first_on_die: bool = False) -> Outc
     published, rows = calibration().sigma.base, []
     for project in projects.values():
         for index in range(max(RUNS), len(project)):
-            job, error = project[index]
+            work, error = project[index]
             before = project[:index]
-            if first_on_die and any(_name_die(other) == _name_die(job) for other, _ in before):
+            if first_on_die and any(_name_die(other) == _name_die(work) for other, _ in before):
                 continue
             measured = [
-                MeasuredRun(str(number), other, DEVICE, other_error, published, 0.0)
+                MeasuredRun(str(number), other, DEVICE, other_error, published)
                 for number, (other, other_error) in enumerate(before[index - runs :])
             ]
-            rows.append((math.nan, error, *_correct(measured, job, published)))
+            rows.append((math.nan, error, *_correct(measured, work)))
     return Outcome(*np.array(rows).T)
 
 
-def _name_die(job: str) -> str:
-    return job.rpartition(" ")[2]
+def _name_die(work: Work) -> str:
+    return work.job.rpartition(" ")[2]
 
 
 def measure_share(projects: Projects) -> float:
@@ -222,17 +247,21 @@ REPLAYS = (
 """What a user's project is, and how its rows were timed."""
 
 
-def write_page(rows: list[dict[str, str]], projects: int = PROJECTS) -> str:
-    """Return the page of both tables."""
-    simulated = [(simulation.name, simulate(simulation, projects)) for simulation in list_simulations()]
+def write_page(rows: list[dict[str, str]], projects: int = PROJECTS, seed: int = SEED) -> str:
+    """Return the page of both tables; without rows, that of simulated projects alone."""
+    simulated = [(simulation.name, simulate(simulation, projects, seed)) for simulation in list_simulations()]
     replayed = []
-    for name, by, timed in REPLAYS:
+    for name, by, timed in REPLAYS if rows else ():
         users = list_projects(rows, by=by, timed=timed)
         replayed.append((name, measure_share(users), [replay(users, runs) for runs in RUNS]))
-    users = list_projects(rows, by=("source", "model"), timed="trainer")
-    elsewhere = [replay(users, runs, first_on_die=True) for runs in RUNS]
-    replayed.append(("trainers, first run on a die after runs on others", measure_share(users), elsewhere))
-    return render("earlier_runs", simulated=simulated, replayed=replayed, projects=projects)
+    if rows:
+        users = list_projects(rows, by=("source", "model"), timed="trainer")
+        elsewhere = [replay(users, runs, first_on_die=True) for runs in RUNS]
+        replayed.append(
+            ("trainers, first run on a die after runs on others", measure_share(users), elsewhere)
+        )
+    sources = sorted({row["source"] for row in rows})
+    return render("earlier_runs", simulated=simulated, replayed=replayed, projects=projects, sources=sources)
 
 
 def main() -> None:
@@ -240,10 +269,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--residuals", type=Path, required=True, help="of fit_calibration.py")
-    parser.add_argument("--out", type=Path, required=True, help="the page to write")
+    parser.add_argument("--residuals", type=Path, help="of fit_calibration.py; else simulated projects alone")
+    parser.add_argument("--projects", type=int, default=PROJECTS, help="simulated ones of a line")
+    parser.add_argument("--seed", type=int, default=SEED)
+    parser.add_argument("--out", type=Path, help="the page to write; else it is printed")
     arguments = parser.parse_args()
-    arguments.out.write_text(write_page(read_rows(arguments.residuals)), encoding="utf-8")
+    rows = read_rows(arguments.residuals) if arguments.residuals else []
+    page = write_page(rows, arguments.projects, arguments.seed)
+    if arguments.out:
+        arguments.out.write_text(page, encoding="utf-8")
+    else:
+        print(page)
 
 
 if __name__ == "__main__":

@@ -13,10 +13,10 @@ from builders.profiles import gpt_profile
 from trainfare_core.documents import Interval
 from trainfare_core.job_profile import JobProfile, MeasuredStep, Quantiles
 from trainfare_core.ledger.correction import (
+    GRID,
     MOST_RUNS,
-    PRIOR_RUNS,
-    PROJECT_SHARE,
     MeasuredRun,
+    Work,
     choose_earlier_runs,
     correct_step,
 )
@@ -25,7 +25,9 @@ from trainfare_core.ledger.run_record import (
     RunMachine,
     RunPrediction,
     RunRecord,
+    TimeParts,
     identify_job,
+    identify_weights,
 )
 from trainfare_core.prediction.source import narrow_interval
 
@@ -35,56 +37,112 @@ Z80 = 1.2815515655446004
 """80 % of a normal distribution are within this many standard deviations."""
 
 
-def make_run(job: str, error: float, *, run_id: str = "r", spread: float = 0.0) -> MeasuredRun:
-    """Return a run on an L40S."""
-    return MeasuredRun(run_id, job, "L40S-48GB", error, PUBLISHED, spread)
+def make_run(job: str, error: float, *, model: str = "net", spread: float = 0.0) -> MeasuredRun:
+    """Return a run on an L40S of 100 steps that scatter by `spread`."""
+    return MeasuredRun("r", Work(job, model), "L40S-48GB", error, PUBLISHED, 1.2533 * spread / 10)
 
 
-def condition(
-    runs: list[tuple[str, float]], job: str, job_variance: float, run_variance: float, project: float
-) -> tuple[float, float]:
-    """Return mean and variance of project + job of a job by the joint normal distribution of all runs (brute force)."""
-    names, errors = [name for name, _ in runs], np.array([error for _, error in runs])
-    covariance = np.array(
-        [[project + job_variance * (a == b) for b in names] for a in names]
-    ) + run_variance * np.eye(len(runs))
-    to_target = np.array([project + job_variance * (name == job) for name in names])
-    weights = np.linalg.solve(covariance, to_target)
-    return float(weights @ errors), float(project + job_variance - weights @ to_target)
+def answer_for(runs: list[MeasuredRun], job: str = "a", model: str = "net") -> tuple[float, float]:
+    """Return ln(factor) and the width of a prediction after some runs."""
+    answer = correct_step(runs, Work(job, model), "AD102", KNOWN)
+    return math.log(answer.factor), float(narrow_interval(answer, np.array([PUBLISHED]))[0])
 
 
-@pytest.mark.parametrize("job", ["a", "b", "new"])
-def test_the_correction_is_that_of_the_joint_normal_distribution(job: str) -> None:
-    """Own runs, other jobs, and a job that never ran: the same as conditioning the whole covariance matrix."""
-    runs = [("a", 0.10), ("a", 0.22), ("a", 0.16), ("b", 0.30), ("c", -0.05)]
-    answer = correct_step([make_run(*run) for run in runs], job, "AD102", KNOWN)
-    squares = sum((error - 0.16) ** 2 for error in (0.10, 0.22, 0.16))
-    run_variance = (PRIOR_RUNS * KNOWN**2 + squares) / (PRIOR_RUNS + 2)
-    shared = PUBLISHED**2 - max(run_variance, KNOWN**2)
-    means, noise = np.array([0.16, 0.30, -0.05]), run_variance * np.mean([1 / 3, 1, 1])
-    between = ((means - means.mean()) ** 2).sum() - 2 * noise
-    job_variance = (PRIOR_RUNS * (1 - PROJECT_SHARE) * shared + max(between, 0)) / (PRIOR_RUNS + 2)
-    mean, variance = condition(runs, job, job_variance, run_variance, PROJECT_SHARE * shared)
-    assert math.log(answer.factor) == pytest.approx(mean, abs=1e-5)
-    assert answer.log_sigma**2 == pytest.approx(variance, rel=1e-4)
+@pytest.mark.parametrize(("job", "model"), [("a", "net"), ("c", "net"), ("d", "other")])
+def test_the_answer_is_that_of_every_point_of_the_grid(job: str, model: str) -> None:
+    """Own runs, another batch of the model, another model: each point conditioned and weighed by hand."""
+    runs = [
+        make_run("a", 0.1),
+        make_run("a", 0.2),
+        make_run("b", 0.3),
+        make_run("e", -0.1, model="big", spread=0.2),
+    ]
+    works, error = [*(run.work for run in runs), Work(job, model)], np.array([0.1, 0.2, 0.3, -0.1])
+    weights: list[float] = []
+    means: list[float] = []
+    variances: list[float] = []
+    for c, p, m, r, log_prior in zip(
+        GRID.bias, GRID.shared, GRID.of_model, GRID.run, GRID.log_prior, strict=True
+    ):
+        share = [
+            [1.0 if x.job == y.job else p + (1 - p) * m if x.model == y.model else p for y in works]
+            for x in works
+        ]
+        bias = c**2 * (PUBLISHED**2 - KNOWN**2) * np.array(share)
+        covariance = bias[:4, :4] + np.diag([(r * KNOWN) ** 2 + run.median_log_sigma**2 for run in runs])
+        inverse = np.asarray(np.linalg.inv(covariance), dtype=np.float64)
+        weights.append(
+            math.exp(log_prior - error @ inverse @ error / 2) / math.sqrt(np.linalg.det(covariance))
+        )
+        means.append(float(bias[4, :4] @ inverse @ error))
+        variances.append(float(bias[4, 4] + (r * KNOWN) ** 2 - bias[4, :4] @ inverse @ bias[:4, 4]))
+    mean = float(np.average(means, weights=weights))
+    variance = float(np.average(np.square(means) + variances, weights=weights)) - mean**2
+    assert answer_for(runs, job, model) == pytest.approx((mean, math.sqrt(variance)), rel=1e-4, abs=1e-5)
 
 
-def test_the_interval_is_narrower_and_never_below_the_scatter_within_runs() -> None:
-    """A hundred equal runs leave the published scatter from run to run; unsteady steps leave theirs."""
-    widths = {}
-    for spread in (0.0, 0.2):
-        for count in (1, 5, 100):
-            runs = [make_run("a", 0.2, spread=spread) for _ in range(count)]
-            widths[spread, count] = float(
-                narrow_interval(correct_step(runs, "a", "AD102", KNOWN), np.array([PUBLISHED]))[0]
-            )
-    assert PUBLISHED > widths[0.0, 1] > widths[0.0, 5] > widths[0.0, 100] == pytest.approx(KNOWN, rel=0.01)
-    assert PUBLISHED > widths[0.2, 1] > widths[0.2, 5] > widths[0.2, 100] == pytest.approx(0.2, rel=0.01)
+def test_the_scatter_of_steps_inside_runs_is_no_scatter_between_runs() -> None:
+    """Ten runs at 1.3 times the prediction whose steps are 34 % apart, as batches of many lengths are."""
+    factor, width = answer_for([make_run("a", math.log(1.3), spread=0.34) for _ in range(10)])
+    assert factor == pytest.approx(math.log(1.3), rel=0.05)
+    assert width < 0.5 * PUBLISHED
+
+
+def test_more_unsteady_runs_do_not_take_a_correction_away() -> None:
+    """Runs 30 % apart around 0.7 times the prediction: ten know more than three; the interval is as wide as they are."""
+    errors = [math.log(0.7) + 0.3 * z for z in (-1.2, 0.4, 0.9, -0.3, 1.4, -0.9, 0.0, -1.4, 0.6, 0.5)]
+    (three, _), (ten, width) = (answer_for([make_run("a", error) for error in errors[:n]]) for n in (3, 10))
+    assert ten < 0.8 * math.log(0.7)
+    assert abs(ten - math.log(0.7)) < abs(three - math.log(0.7))
+    assert width == pytest.approx(0.3, rel=0.15)
+
+
+def test_one_run_does_not_say_how_far_runs_are_apart() -> None:
+    """The interval after one is twice as wide as that from run to run; ten equal ones make it as narrow."""
+    (_, one), (_, ten) = (answer_for([make_run("a", 0.2)] * count) for count in (1, 10))
+    assert 2 * KNOWN < one < PUBLISHED
+    assert ten < 0.6 * one
+
+
+def test_jobs_of_other_models_count_little() -> None:
+    """Three runs 20 % late: of the job, of its model at other batches, of other models."""
+    own, model, other = (
+        answer_for([make_run(job, math.log(1.2), model=name) for job, name in works])[0]
+        for works in (
+            [("a", "net")] * 3,
+            [("b", "net"), ("c", "net"), ("d", "net")],
+            [("b", "x"), ("c", "y"), ("d", "z")],
+        )
+    )
+    assert own > 0.9 * math.log(1.2) > model > 1.2 * other > 0
+    assert other < 0.5 * math.log(1.2)
+
+
+@pytest.mark.parametrize("model", ["", "net"])
+def test_a_job_that_is_not_known_is_like_no_other(model: str) -> None:
+    """Without a fingerprint two runs are of two jobs; without that of the model, of two models."""
+    unknown = answer_for([make_run("", 0.3, model=model)], "", model)[0]
+    assert unknown == answer_for([make_run("b", 0.3, model=model or "x")], "a", model or "y")[0]
+
+
+def test_an_older_record_without_a_model_is_of_that_of_its_job() -> None:
+    """Else it would be like one run and unlike another that are like each other."""
+    runs = [make_run("a", 0.3, model=""), make_run("a", 0.3), make_run("b", 0.3)]
+    assert answer_for(runs) == answer_for([make_run(run.work.job, 0.3) for run in runs])
+
+
+def test_an_outlier_among_runs_of_a_job_is_clipped() -> None:
+    """One of ten at three times its step, as beside another job: neither the factor nor the interval follows it."""
+    errors = [0.2 + 0.08 * z for z in (-1.2, 0.4, 0.9, -0.3, 1.0, -0.9, 0.1, -0.5, 0.5)]
+    without, width = answer_for([make_run("a", error) for error in errors])
+    factor, wide = answer_for([make_run("a", error) for error in (*errors, math.log(3))])
+    assert abs(factor - without) < 0.03
+    assert width < wide < 0.5 * PUBLISHED
 
 
 def test_a_plan_that_is_less_sure_keeps_what_the_runs_do_not_say() -> None:
     """What several machines add to the variance was not measured: it stays; a surer one loses the same share."""
-    answer = correct_step([make_run("a", 0.2)], "a", "AD102", KNOWN)
+    answer = correct_step([make_run("a", 0.2)], Work("a"), "AD102", KNOWN)
     own, wide, sure = narrow_interval(answer, np.array([PUBLISHED, 0.5, 0.2])) ** 2
     assert 0.5**2 - wide == pytest.approx(PUBLISHED**2 - own)
     assert sure / 0.2**2 == pytest.approx(own / PUBLISHED**2)
@@ -92,17 +150,14 @@ def test_a_plan_that_is_less_sure_keeps_what_the_runs_do_not_say() -> None:
 
 def test_jobs_that_scatter_more_than_published_widen_the_interval() -> None:
     """Errors of +-60 % of four jobs: the next one is less sure than the prediction said."""
-    runs = [make_run(name, error) for name, error in zip("abcd", (0.6, -0.6, 0.6, -0.6), strict=True)]
-    answer = correct_step(runs, "new", "AD102", KNOWN)
-    assert narrow_interval(answer, np.array([PUBLISHED]))[0] > PUBLISHED
-    assert answer.factor == pytest.approx(1.0)
+    factor, width = answer_for([make_run(*run) for run in zip("bcde", (0.6, -0.6, 0.6, -0.6), strict=True)])
+    assert width > PUBLISHED
+    assert factor == pytest.approx(0.0, abs=1e-6)
 
 
 def test_a_ratio_that_no_prediction_misses_by_is_limited() -> None:
     """A step of a hundred times its prediction counts as one of three times."""
-    hundred, three = (
-        correct_step([make_run("a", math.log(ratio))], "a", "AD102", KNOWN) for ratio in (100, 3)
-    )
+    hundred, three = (answer_for([make_run("a", math.log(ratio))]) for ratio in (100, 3))
     assert hundred == three
 
 
@@ -114,6 +169,7 @@ def make_record(index: int = 0, **changes: Any) -> RunRecord:
         "state": "finished",
         "started_at": datetime(2026, 11, 1, tzinfo=timezone.utc) + timedelta(hours=index),
         "job_fingerprint": identify_job(JOB),
+        "model_fingerprint": identify_weights(JOB),
         "machine": RunMachine(accelerator="L40S-48GB"),
         "prediction": RunPrediction(made="after"),
         "step_s": Compared(predicted=Interval(mid=0.1, low_80=0.1 / half, high_80=0.1 * half), measured=0.12),
@@ -148,12 +204,48 @@ def test_runs_are_counted_by_die_whatever_their_order() -> None:
         {"step_s": make_record().step_s.model_copy(update={"measured": None})},
         {"prediction": RunPrediction(made="before")},
         {"machine": RunMachine(accelerator="cpu")},
+        {"machine": RunMachine(accelerator="L40S-48GB", nodes=2)},
+        {"step_wait_s": 0.06},
+        {"parts": TimeParts(data_wait_s=60.0), "steps_done": 1000},
+        {"parts": TimeParts(data_wait_s=6.0), "steps_done": 1000, "earlier_s": 10.0},
+        {"ended_at": make_record().started_at},
     ],
-    ids=["few steps", "not predicted", "not measured", "as exported, perhaps corrected", "no accelerator"],
+    ids=[
+        "few steps",
+        "not predicted",
+        "not measured",
+        "as exported, perhaps corrected",
+        "no accelerator",
+        "network and the slower of two machines",
+        "half of the step waits for data",
+        "half of it, in an older record",
+        "resumed, in an older record",
+        "imported by an earlier version, which dropped the wait",
+    ],
 )
 def test_a_run_that_does_not_compare_is_not_counted(changes: dict[str, Any]) -> None:
     """Nothing is said where nothing is known."""
     assert choose_earlier_runs(JOB, [make_record(**changes)]) == ()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"step_wait_s": 0.006, "step_s": make_record().step_s.measure(0.126)},
+        {
+            "parts": TimeParts(data_wait_s=6.0),
+            "steps_done": 1000,
+            "step_s": make_record().step_s.measure(0.126),
+        },
+        {"step_wait_s": 0.0, "work_ratio": 1.5, "step_s": make_record().step_s.measure(0.18)},
+    ],
+    ids=["wait", "wait of an older record", "more work than the trace"],
+)
+def test_the_device_is_not_charged_with_a_wait_or_with_more_work(changes: dict[str, Any]) -> None:
+    """Each measured 0.12 s of the device for the traced work."""
+    (expected,) = choose_earlier_runs(JOB, [make_record()])
+    (answer,) = choose_earlier_runs(JOB, [make_record(**changes)])
+    assert answer.factor == pytest.approx(expected.factor)
 
 
 def test_a_run_of_an_exported_plan_compares_with_its_trace() -> None:

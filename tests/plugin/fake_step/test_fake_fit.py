@@ -15,6 +15,7 @@ from builders.jobs import job
 from builders.lightning_modules import MeterHarness, lightning_module, quiet, trainer, update_by
 from trainfare import trace_job
 from trainfare_core.job_profile import OperationGroup
+from trainfare_core.ledger.run_record import identify_job
 
 pytestmark = quiet
 
@@ -79,5 +80,6 @@ def test_a_fake_fit_runs_the_traced_operations(tmp_path: Path, accumulate: int) 
     assert [(group.name, group.shape, group.launches) for group in extra] == [
         ("aten.clone", (1,), accumulate)
     ]
+    assert identify_job(fitted) == identify_job(traced)
     assert fitted.optimizer == traced.optimizer
     assert fitted.memory.saved_activation_bytes == traced.memory.saved_activation_bytes

@@ -9,7 +9,7 @@ from builders.runs import BEGAN, build_measured, run
 from trainfare.ledger.profiles import add_profile, record_profile
 from trainfare_core.documents import Interval
 from trainfare_core.errors import InputError
-from trainfare_core.job_profile import JobProfile, ParallelFacts
+from trainfare_core.job_profile import JobProfile, MeasuredStep, ParallelFacts, Quantiles
 from trainfare_core.ledger.correction import choose_earlier_runs
 from trainfare_core.ledger.run_record import Compared, RunMachine
 from trainfare_core.prediction import predict_machine
@@ -97,3 +97,35 @@ def test_a_run_of_an_exported_plan_gets_the_prediction_of_its_trace_too() -> Non
     corrected = predict_machine(profile(), "H100-SXM-80GB", earlier=earlier).step_s
     assert corrected.mid == pytest.approx(1.3 * predicted.mid, rel=0.03)
     assert corrected.high_80 / corrected.low_80 < predicted.high_80 / predicted.low_80
+
+
+@pytest.mark.parametrize(("wait_s", "counts"), [(0.5, False), (0.02, True)])
+def test_a_loader_moves_no_prediction_of_the_device(wait_s: float, counts: bool) -> None:
+    """Ten imported runs as predicted, on batches of 1.5 times the work, and a wait: half of the step, or hardly any."""
+    job = gpt_profile()
+    predicted = predict_machine(job, "H100-SXM-80GB").step_s
+    records = []
+    for number in range(10):
+        step = Quantiles(
+            median_s=1.5 * predicted.mid + wait_s * predicted.mid * 3,
+            p10_s=predicted.mid,
+            p90_s=2 * predicted.mid,
+        )
+        wait = Quantiles(median_s=wait_s * predicted.mid * 3, p10_s=0.0, p90_s=predicted.mid)
+        measured = MeasuredStep(
+            device_name="NVIDIA H100 80GB HBM3",
+            device_kind="cuda",
+            steps=40 + number,
+            step=step,
+            data_wait=wait,
+            work_ratio=1.5,
+        )
+        records.append(record_profile(job.model_copy(update={"measured": measured}), BEGAN, "team"))
+    earlier = choose_earlier_runs(job, records)
+    assert bool(earlier) == counts
+    after = predict_machine(job, "H100-SXM-80GB", earlier=earlier).step_s
+    if counts:
+        assert after.mid == pytest.approx(predicted.mid, rel=1e-4)
+        assert after.high_80 < predicted.high_80
+    else:
+        assert after == predicted
