@@ -23,8 +23,9 @@ from trainfare_core.ledger.run_table import score_runs
 _BEGAN = datetime(2025, 1, 1, tzinfo=timezone.utc)
 
 
-def _make_run(number: int, draws: Random) -> RunRecord:
-    began = _BEGAN + timedelta(minutes=number)
+def make_run(number: int, draws: Random, began: datetime | None = None) -> RunRecord:
+    """Return a finished run, by default so many minutes after the first."""
+    began = began or _BEGAN + timedelta(minutes=number)
     step = Interval(mid=1.0, low_80=0.8, high_80=1.25)
     return RunRecord(
         run_id=f"{number:012x}", state="finished", started_at=began, ended_at=began + timedelta(hours=1),
@@ -38,14 +39,14 @@ def measure_ledger(runs: int, folder: Path) -> str:
     draws = Random(51)
     added: list[float] = []
     for number in range(runs):
-        record = _make_run(number, draws)
+        record = make_run(number, draws)
         began_s = time.perf_counter()
         write_run(record, folder)
         added.append(time.perf_counter() - began_s)
     marks = [time.process_time()]
     read_runs(folder)
     marks.append(time.process_time())
-    write_run(_make_run(runs, draws), folder)
+    write_run(make_run(runs, draws), folder)
     for _ in range(2):
         score_runs(read_runs(folder).table, "project")
         marks.append(time.process_time())

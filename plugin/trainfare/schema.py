@@ -23,6 +23,7 @@ from trainfare_core.job_profile import JobProfile
 from trainfare_core.ledger.bill import BillReconciliation
 from trainfare_core.ledger.causes import RunExplanation
 from trainfare_core.ledger.device_figures import DeviceMeasurement
+from trainfare_core.ledger.run_list import RunList
 from trainfare_core.ledger.run_record import RunRecord
 from trainfare_core.ledger.run_table import LedgerScore
 from trainfare_core.methods.answer import MethodsAnswer
@@ -57,6 +58,7 @@ _MODELS: Final[tuple[tuple[str, type[BaseModel]], ...]] = (
     ("doctor", DoctorReport),
     ("job-profile", JobProfile),
     ("learning-curve", LearningCurve),
+    ("ledger-runs", RunList),
     ("ledger-score", LedgerScore),
     ("machine-prediction", MachinePrediction),
     ("offers", OffersReport),

@@ -12,14 +12,15 @@ from collections.abc import Iterable
 from datetime import timezone
 from typing import Annotated, Final, Literal, TypeAlias
 
-from pydantic import AfterValidator, AwareDatetime, Field, ValidationError
+from pydantic import AfterValidator, AwareDatetime, Field, ValidationError, model_validator
 
 from trainfare_core.documents import Count, Document, Finite, Interval, Record, first_problem
 from trainfare_core.energy import RunEnergy
 from trainfare_core.errors import InputError
 from trainfare_core.job_profile import JobProfile
+from trainfare_core.limits.constraints import DEFAULT_MAX_RUN_HOURS
 
-RunState: TypeAlias = Literal["running", "finished", "failed", "died"]
+RunState: TypeAlias = Literal["planned", "running", "finished", "failed", "died"]
 Text: TypeAlias = Annotated[str, Field(max_length=500)]
 _Positive: TypeAlias = Annotated[int, Field(ge=1, le=10**9)]
 
@@ -36,7 +37,7 @@ _OF_THE_NOISE: Final[dict[str, bool | set[str]]] = {"parameters": True, "optimiz
 """The same of `identify_weights`: another batch, precision of the operations or kind of trace is the same noise."""
 _FINGERPRINT_CHARACTERS: Final = 16
 """Chosen: 64 bits tell millions of jobs apart."""
-
+_MOST_STEP_S: Final = DEFAULT_MAX_RUN_HOURS * 3600
 
 OFF: Final = "off"
 """In place of the folder of a ledger: no run is recorded."""
@@ -195,7 +196,8 @@ class RunRecord(Document):
     run_id: Annotated[str, Field(pattern=r"^[0-9a-f]{12}$")]
     sessions_id: Text = Field(default="", description="the same in all sessions of a run; empty: not known")
     state: RunState = Field(
-        description="running: it has begun; failed: an exception ended it; died: a reader found that it is gone"
+        description="planned: exported, and not seen to run; running: it has begun; failed: an exception ended it; "
+        "died: a reader found that it is gone"
     )
     ended_by: Text = Field(default="", description="class of the exception that ended it")
     started_at: _Utc = Field(description="UTC")
@@ -252,6 +254,14 @@ class RunRecord(Document):
     )
     folder: Text = Field(default="", description="of the run's status file; empty: not known")
     cloud_job: CloudJob | None = Field(default=None, description="None: not asked, or not found")
+
+    @model_validator(mode="after")
+    def _check_times(self) -> RunRecord:
+        if self.ended_at is not None and self.ended_at < self.started_at:
+            raise ValueError("it ended before it began")
+        if (self.step_s.measured or 0.0) > _MOST_STEP_S:
+            raise ValueError("one step took longer than a run may")
+        return self
 
     def add_job(self, job: CloudJob) -> RunRecord:
         """Return the run with its job: its machine and, where their price is known, the dollars that were billed."""

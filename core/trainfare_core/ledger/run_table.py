@@ -103,12 +103,25 @@ def score_runs(table: pl.DataFrame, by: Grouping = "all") -> LedgerScore:
         "kind": pl.col("kind"),
         "version": _VERSION,
     }
+    table = table.filter(pl.col("state") != "planned")
     as_priced = table.filter(pl.col("prediction_differences") == "")
     scores = pl.concat([_score(as_priced, quantity, groups[by]) for quantity in get_args(Quantity)])
     rows = (ScoreRow.model_validate(row) for row in scores.sort("group", maintain_order=True).to_dicts())
     runs = table.filter(_IS_LAST)
     after = runs.filter(pl.col("prediction_made") == "after").height
     return LedgerScore(by=by, runs=runs.height, made_after=after, rows=tuple(rows))
+
+
+def drop_started_plans(table: pl.DataFrame) -> pl.DataFrame:
+    """Return runs without the exported plans of which a run is there."""
+    is_planned = pl.col("state") == "planned"
+    started = table.filter(~is_planned).select("prediction_id").unique()
+    plans = table.filter(is_planned).join(started, on="prediction_id", how="semi")
+    return (
+        table.join(plans, on=["run_id", "state"], how="anti", maintain_order="left")
+        if plans.height
+        else table
+    )
 
 
 def find_last_predictions(table: pl.DataFrame) -> dict[str, str]:

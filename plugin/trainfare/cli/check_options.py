@@ -47,7 +47,7 @@ class PolicyOptions:
         ),
     ] = None
     ledger: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
             metavar="FOLDER", help="show the last runs of each job in this ledger; default: the policy's"
         ),

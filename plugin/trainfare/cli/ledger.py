@@ -17,6 +17,8 @@ from trainfare_core.errors import InputError
 if TYPE_CHECKING:
     import polars as pl
 
+    from trainfare.ledger.place import LedgerFolder
+
 app = typer.Typer(
     name="ledger", help="What runs took and cost, beside what was predicted.", no_args_is_help=True
 )
@@ -26,7 +28,7 @@ LedgerOption = Annotated[
     typer.Option(
         "--ledger",
         metavar="FOLDER",
-        help="default: TRAINFARE_LEDGER, the table ledger of trainfare.toml, or the user's",
+        help="or s3://, gs:// or az://; default: TRAINFARE_LEDGER, the table ledger of trainfare.toml, or the user's",
     ),
 ]
 ProjectOption = Annotated[str | None, typer.Option(metavar="NAME", help="runs of this project alone")]
@@ -37,9 +39,9 @@ def ledger() -> None:
     """List runs, score their predictions, import profiles, and export rows."""
 
 
-def folder_of(named: str | None) -> Path:
+def folder_of(named: str | None) -> LedgerFolder:
     """
-    Return the folder of a ledger, by `--ledger` or the settings.
+    Return the folder or the bucket of a ledger, by `--ledger` or the settings.
 
     Raises:
         InputError: the settings cannot be read, or say that there is none.
@@ -56,12 +58,25 @@ def folder_of(named: str | None) -> Path:
     return place.folder
 
 
+def fetch_ledger(named: str | None) -> Path:
+    """
+    Return the folder of a ledger as `folder_of`, and of a bucket its copy here.
+
+    Raises:
+        InputError: as `folder_of`.
+        CannotTellError: the bucket does not answer, or denies it.
+    """
+    from trainfare.ledger.bucket import fetch_folder
+
+    return fetch_folder(folder_of(named))
+
+
 def _read_table(named: str | None, project: str | None = None) -> pl.DataFrame:
     import polars as pl
 
     from trainfare.ledger.store import read_runs
 
-    runs = read_runs(folder_of(named))
+    runs = read_runs(fetch_ledger(named))
     warn(runs.problems)
     return runs.table if project is None else runs.table.filter(pl.col("project") == project)
 
@@ -77,10 +92,13 @@ def list_runs(
 ) -> None:
     """List the newest runs."""
     from trainfare.report.ledger import build_runs, runs_text
+    from trainfare_core.ledger.run_list import list_table
     from trainfare_core.ledger.run_table import name_continued
 
     table = name_continued(_read_table(folder, project)).tail(last)
-    if output == "html":
+    if output == "json":
+        write_answer(list_table(table).to_json(), None)
+    elif output == "html":
         from trainfare.report.render.page import format_page
 
         write_answer(format_page(build_runs(table)), None, references=True)
@@ -97,7 +115,7 @@ def show(
     """Print the record of a run, as JSON."""
     from trainfare.ledger.store import find_run
 
-    sys.stdout.write(find_run(folder_of(folder), run).to_json())
+    sys.stdout.write(find_run(fetch_ledger(folder), run).to_json())
 
 
 @app.command("score")
@@ -131,8 +149,8 @@ def import_profiles(
 ) -> None:
     """Add runs that FareMeter measured before; a profile that is there already is written again."""
     from trainfare.fake_step import is_target, read_profile
+    from trainfare.ledger.bucket import replace_record
     from trainfare.ledger.profiles import record_profile
-    from trainfare.ledger.store import replace_run
 
     place = folder_of(folder)
     for file in files:
@@ -142,7 +160,7 @@ def import_profiles(
             )
         profile = read_profile(str(file))
         written_at = datetime.fromtimestamp(int(file.stat().st_mtime), tz=timezone.utc)
-        path = replace_run(record_profile(profile, written_at, project), place)
+        path = replace_record(record_profile(profile, written_at, project, file), place)
         sys.stderr.write(f"wrote {path}\n")
 
 
@@ -191,5 +209,5 @@ def explain(
     from trainfare.report.run_causes import build_run_causes
     from trainfare_core.ledger.causes import explain_run, join_sessions
 
-    answer = explain_run(join_sessions(find_sessions(folder_of(folder), run)))
+    answer = explain_run(join_sessions(find_sessions(fetch_ledger(folder), run)))
     write_blocks(answer, build_run_causes(answer), output)

@@ -34,7 +34,7 @@ FORMATS: Final[Mapping[str, tuple[Format, ...]]] = {
     "forecast": ("table", "json", "html"),
     "wait": ("table", "json", "html"),
     "decompose": ("table", "json", "html"),
-    "list_runs": ("table", "html"),
+    "list_runs": ("table", "json", "html"),
     "score": ("table", "json", "html"),
     "explain": ("table", "json", "html"),
     "doctor": ("table", "json"),

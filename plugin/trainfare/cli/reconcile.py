@@ -7,12 +7,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from trainfare.cli.ledger import LedgerOption, folder_of
+from trainfare.cli.ledger import LedgerOption, fetch_ledger, folder_of
 from trainfare.cli.option_groups import Format, group_options
 from trainfare.cli.output import warn, write_blocks
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import polars as pl
+
     from trainfare_core.documents import Interval
+    from trainfare_core.ledger.bill import BillReconciliation
 
 
 @group_options
@@ -25,28 +30,70 @@ def reconcile(
     ],
     *,
     ledger: LedgerOption = None,
+    answers: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--answer",
+            metavar="FILE",
+            help="answer as JSON, or file of `trainfare export`, whose predictions are in no ledger; several times",
+        ),
+    ] = None,
     output: Format = "table",
 ) -> None:
     """Show what runs cost on a bill: list, contracted, effective, billed and adjusted, beside the estimate."""
+    from trainfare.ledger.plans import read_estimates
     from trainfare.report.bill import build_bill
     from trainfare_core.ledger.bill import reconcile_bill
 
-    answer = reconcile_bill(bill, *_read_estimates(ledger))
+    given = read_estimates(answers or ())
+    place, table = _read_ledger(ledger)
+    dollars, last = _list_estimates(table)
+    answer = reconcile_bill(bill, dollars | given, last)
+    notes = _explain_unknown(answer, place, table)
+    answer = answer.model_copy(update={"notes": (*answer.notes, *notes)})
     write_blocks(answer, build_bill(answer), output)
 
 
-def _read_estimates(named: str | None) -> tuple[dict[str, Interval], dict[str, str]]:
-    """Return predicted dollars by prediction, and predictions of resumed runs; none where the ledger is off."""
+def _read_ledger(named: str | None) -> tuple[str, pl.DataFrame | None]:
+    """Return the name and the runs of the ledger; None where it is off."""
     from trainfare.ledger.place import find_ledger
     from trainfare.ledger.store import read_runs
+
+    if named is None and find_ledger() is None:
+        return "", None
+    runs = read_runs(fetch_ledger(named))
+    warn(runs.problems)
+    return str(folder_of(named)), runs.table
+
+
+def _list_estimates(table: pl.DataFrame | None) -> tuple[dict[str, Interval], dict[str, str]]:
+    """Return predicted dollars by prediction, and predictions of resumed runs."""
     from trainfare_core.documents import Interval
     from trainfare_core.ledger.run_table import find_last_predictions
 
-    if named is None and find_ledger() is None:
+    if table is None:
         return {}, {}
-    runs = read_runs(folder_of(named))
-    warn(runs.problems)
     ends = {f"usd_predicted_{end}": end for end in Interval.model_fields}
-    table = runs.table.select("prediction_id", *ends).rename(ends).drop_nulls()
-    estimates = {row.pop("prediction_id"): Interval(**row) for row in table.to_dicts()}
-    return estimates, find_last_predictions(runs.table)
+    rows = table.select("prediction_id", *ends).rename(ends).drop_nulls().to_dicts()
+    return {row.pop("prediction_id"): Interval(**row) for row in rows}, find_last_predictions(table)
+
+
+def _explain_unknown(answer: BillReconciliation, place: str, table: pl.DataFrame | None) -> Iterator[str]:
+    """Yield why runs of a bill have no estimate."""
+    unknown = dict.fromkeys(run.prediction_id for run in answer.runs if run.estimate_usd is None)
+    recorded: set[str] = set() if table is None else set(table["prediction_id"])
+    where = f"no run or plan in {place} has it" if place else "the ledger is off"
+    reasons = {
+        "its record has no predicted dollars": [name for name in unknown if name in recorded],
+        f"{where}: name its answer or exported file with --answer": [
+            name for name in unknown if name not in recorded
+        ],
+    }
+    for reason, names in reasons.items():
+        if names:
+            more = f" and {len(names) - _NAMES:,} more" * (len(names) > _NAMES)
+            yield f"no estimate of {', '.join(names[:_NAMES])}{more}: {reason}"
+
+
+_NAMES = 3
+"""Predictions to name for each reason. Chosen: a line."""

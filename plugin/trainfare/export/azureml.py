@@ -11,7 +11,7 @@ from trainfare.export.plan import CHECKPOINT_VARIABLE, DATA_VARIABLE, ExportedFi
 from trainfare.export.yaml_text import format_yaml
 from trainfare.report.wording import has_caveat
 from trainfare_core.errors import InputError
-from trainfare_core.recommendation import PREDICTION_TAG, PREDICTION_VARIABLE
+from trainfare_core.recommendation import PREDICTION_TAG
 
 _SCHEMAS: Final = "https://azuremlschemas.azureedge.net/latest"
 _SIZE: Final = re.compile(r"Standard_[A-Z]+\d+[A-Za-z0-9_-]*")
@@ -75,7 +75,7 @@ def _write_job(plan: PlanToExport, cluster: str, tags: dict[str, str]) -> dict[s
         # Azure ML starts a process for each device, so torchrun would start them twice.
         "command": " ".join([f"{CHECKPOINT_VARIABLE}={folder} python {shlex.join(words)}", *flags]),
         "environment": {"image": launch.image or "FILL_IN_IMAGE"},
-        "environment_variables": {PREDICTION_VARIABLE: plan.prediction, **plan.list_visible()},
+        "environment_variables": {**plan.list_variables(), **plan.list_visible()},
         "compute": f"azureml:{cluster}",
         "resources": {"instance_count": option.nodes},
         "outputs": {

@@ -21,6 +21,8 @@ _TO_FILL_IN: Final[Mapping[str, str]] = {
     "ROLE": "role that the job takes; the settings have its whole ARN",
     "BUCKET": "S3 bucket of the code and of the output",
     "CHECKPOINTS": "bucket that keeps checkpoints, e.g. s3://bucket/folder",
+    "LEDGER": "bucket where runs leave their records, e.g. s3://bucket/folder, which the machines may write into; else "
+    "they stay on the machine (TRAINFARE_LEDGER, or folder in the table ledger of trainfare.toml)",
     "SETUP": "command that installs the packages of the script, e.g. pip install -r requirements.txt",
 }
 

@@ -7,9 +7,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from trainfare.ledger.place import FILL_IN, LEDGER_VARIABLE, PROJECT_VARIABLE
 from trainfare.report.headline import runner_up_option
 from trainfare_core.errors import InputError
-from trainfare_core.recommendation import Launch, Option, PricedPlan, Recommendation, TrainerArguments
+from trainfare_core.recommendation import (
+    PREDICTION_VARIABLE,
+    Launch,
+    Option,
+    PricedPlan,
+    Recommendation,
+    TrainerArguments,
+)
 
 PLAN_NAMES: Final = ("cheapest", "best-value", "own", "runner-up", "fastest", "spot", "other-clouds")
 MOST_MACHINES: Final = 5
@@ -47,6 +55,7 @@ class PlanToExport:
         trainer: the plan in words of the Trainer.
         alternatives: other machines of the ranking that run the same plan, best first.
         launch: what starts the script.
+        ledger: "off", or the address of the bucket where runs are recorded; "": none is known.
     """
 
     answer: Recommendation
@@ -54,11 +63,23 @@ class PlanToExport:
     trainer: TrainerArguments
     alternatives: tuple[Option, ...]
     launch: Launch
+    ledger: str = ""
 
     @property
     def prediction(self) -> str:
         """The plan as the run finds it in its environment."""
         return PricedPlan.from_option(self.option, self.answer.job.optimizer_steps).to_text()
+
+    def list_variables(self, folder: str = "") -> dict[str, str]:
+        """
+        Return the variables by which a run finds its plan, its ledger and its project.
+
+        Args:
+            folder: of a ledger that the target keeps, where no other is known.
+        """
+        project = {PROJECT_VARIABLE: self.launch.project} if self.launch.project else {}
+        ledger = self.ledger or folder or FILL_IN
+        return {PREDICTION_VARIABLE: self.prediction, LEDGER_VARIABLE: ledger, **project}
 
     def list_visible(self, machines: Sequence[Option] = ()) -> dict[str, str]:
         """

@@ -16,7 +16,7 @@ from trainfare.export.torchrun import list_torchrun_words
 from trainfare.report.escape import markdown_text
 from trainfare_core.clouds import SYSTEM_DISK_GIB
 from trainfare_core.errors import InputError
-from trainfare_core.recommendation import PREDICTION_TAG, PREDICTION_VARIABLE, Option
+from trainfare_core.recommendation import PREDICTION_TAG, Option
 
 MOST_RUNTIME_S: Final = 28 * 24 * 3600
 """SageMaker ends a training job after 28 days (StoppingCondition in its API reference)."""
@@ -75,7 +75,7 @@ def _write_request(plan: PlanToExport, machines: Sequence[Option]) -> dict[str, 
     meet = 'eval "$(python -c "$TRAINFARE_RENDEZVOUS")" && ' if option.nodes > 1 else ""
     runtime_s = max(map(find_runtime_s, machines))
     environment = {
-        PREDICTION_VARIABLE: plan.prediction,
+        **plan.list_variables(f"{CHECKPOINTS}/trainfare-ledger"),
         CHECKPOINT_VARIABLE: CHECKPOINTS,
         **plan.list_visible(machines),
     }

@@ -14,7 +14,7 @@ from trainfare.export.torchrun import list_torchrun_words
 from trainfare.export.yaml_text import format_yaml
 from trainfare_core.clouds import SYSTEM_DISK_GIB
 from trainfare_core.errors import InputError
-from trainfare_core.recommendation import PREDICTION_TAG, PREDICTION_VARIABLE, Option
+from trainfare_core.recommendation import PREDICTION_TAG, Option
 
 _CHECKPOINTS: Final = "/checkpoints"
 _DATA: Final = "/data"
@@ -52,7 +52,7 @@ def export_skypilot(plan: PlanToExport) -> ExportedFiles:
         first = next((f": the first that it starts is --plan {other.rank}" for other in others), "")
         raise InputError(f"SkyPilot does not start {option.machine}, or by a name not known here{first}")
     is_spot = option.purchase_option == "spot"
-    envs = {PREDICTION_VARIABLE: plan.prediction, **plan.list_visible(machines)}
+    envs = {**plan.list_variables(), **plan.list_visible(machines)}
     task: dict[str, Any] = {
         "name": f"trainfare-{option.plan_id}",
         "workdir": ".",

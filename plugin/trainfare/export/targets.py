@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -13,8 +14,10 @@ from trainfare.export.sagemaker import export_sagemaker
 from trainfare.export.skypilot import SERVICES, export_skypilot
 from trainfare.export.torchrun import export_torchrun
 from trainfare.job import command_of
+from trainfare.ledger.place import find_ledger
 from trainfare.prices.run_cost_table import read_one_table
 from trainfare_core.errors import InputError
+from trainfare_core.ledger.run_record import OFF
 from trainfare_core.recommendation import Launch, Option, Recommendation
 
 TARGETS: Final[Mapping[str, tuple[Callable[[PlanToExport], ExportedFiles], frozenset[str]]]] = {
@@ -41,7 +44,9 @@ def export_plan(answer: Recommendation, target: str, name: str, *, porting: bool
     """
     stated = read_one_table("export", Launch)
     launch = (answer.launch or Launch()).model_copy(update=dict(stated.model_dump(exclude_unset=True)))
-    plan = choose_plan(answer, name, launch, porting=porting)
+    place = find_ledger()
+    ledger = OFF if place is None else "" if isinstance(place.folder, Path) else place.folder.address
+    plan = replace(choose_plan(answer, name, launch, porting=porting), ledger=ledger)
     write, services = TARGETS[target]
     option = plan.option
     if services and not services & {option.service, *option.also_services}:

@@ -35,9 +35,13 @@ def export_torchrun(plan: PlanToExport) -> ExportedFiles:
     options = list_torchrun_words(
         plan, "${NODE_RANK:-${SLURM_NODEID:?set NODE_RANK to this machine, from 0}}", "$MASTER_ADDR"
     )
-    lines = ["set -eu", f"export {PREDICTION_VARIABLE}={shlex.quote(plan.prediction)}"]
+    variables = plan.list_variables()
+    lines = ["set -eu", f"export {PREDICTION_VARIABLE}={shlex.quote(variables.pop(PREDICTION_VARIABLE))}"]
     # Keep a value that a scheduler such as Slurm, or the user, has set.
-    lines += [f'export {name}="${{{name}:-{value}}}"' for name, value in plan.list_visible().items()]
+    lines += [
+        f'[ -n "${{{name}:-}}" ] || export {name}={shlex.quote(value)}'
+        for name, value in {**variables, **plan.list_visible()}.items()
+    ]
     if plan.option.nodes > 1:
         lines += [
             # On Slurm the first machine of the job; `scontrol` is asked only there.

@@ -6,10 +6,11 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any, Final, TypeAlias, cast
 
-from trainfare.ledger.store import read_records, replace_run
+from trainfare.ledger.bucket import fetch_folder, replace_record
+from trainfare.ledger.place import LedgerFolder
+from trainfare.ledger.store import read_records
 from trainfare_core.errors import CannotTellError, TrainfareError
 from trainfare_core.ledger.run_record import CloudJob, RunRecord
 from trainfare_core.recommendation import PREDICTION_TAG
@@ -116,7 +117,7 @@ CLOUDS: Final[Mapping[str, Cloud]] = {
 
 
 def update_runs(
-    folder: Path, project: str | None = None, clouds: Mapping[str, Cloud] = CLOUDS
+    folder: LedgerFolder, project: str | None = None, clouds: Mapping[str, Cloud] = CLOUDS
 ) -> Iterator[str]:
     """
     Write what clouds say of the jobs of a ledger's runs into it, and yield a line a cloud.
@@ -127,12 +128,13 @@ def update_runs(
         clouds: that are asked, by name.
 
     Raises:
-        CannotTellError: a cloud was not asked or did not answer; what others said is written.
+        CannotTellError: a cloud or the ledger's bucket does not answer; what others said is written.
         InputError: the ledger cannot be written.
     """
     runs_by_cloud: dict[str, list[RunRecord]] = {}
-    for run in read_records(folder.glob("*/[!.]*.json")):
-        if run.prediction.id and run.cloud_job is None and project in (None, run.project):
+    for run in read_records(fetch_folder(folder).glob("[!.]*/[!.]*.json")):
+        is_open = run.prediction.id and run.cloud_job is None and run.state != "planned"
+        if is_open and project in (None, run.project):
             for cloud, (prefix, _) in clouds.items():
                 if run.prediction.machine.startswith(prefix):
                     runs_by_cloud.setdefault(cloud, []).append(run)
@@ -146,7 +148,7 @@ def update_runs(
             problems.append(f"{cloud}: {error}")
             continue
         for run in found:
-            replace_run(run, folder)
+            replace_record(run, folder)
         yield f"{cloud}: found the jobs of {len(found)} of {len(here)} runs"
     if problems:
         raise CannotTellError("; ".join(problems))

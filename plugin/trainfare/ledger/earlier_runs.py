@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from trainfare.ledger.place import LEDGER_VARIABLE, LedgerPlace, find_ledger
+from trainfare.ledger.bucket import DEVICES, fetch_folder, write_object
+from trainfare.ledger.place import LEDGER_VARIABLE, LedgerFolder, LedgerPlace, find_ledger
 from trainfare.ledger.store import name_folder, read_records
 from trainfare_core.errors import InputError
 from trainfare_core.ledger.correction import choose_earlier_runs
@@ -27,8 +29,6 @@ _MOST_FILES: Final = 500
 _SHOWN_RUNS: Final = 3
 """Chosen: what a glance takes in beside a prediction."""
 _NOT_SET: Final = ("", "0", "false")
-_DEVICES: Final = ".devices"
-"""Folder of the measured devices of a ledger; that of a project never begins so."""
 _MAX_BYTES: Final = 2**20
 """Largest measurement that is read. Chosen: one has some 10 KB."""
 
@@ -47,36 +47,40 @@ def read_earlier_runs(
 
     Raises:
         InputError: there is no folder of that name, or the settings cannot be read.
+        CannotTellError: its bucket does not answer.
     """
     if named is None and (locked or os.environ.get("CI", "").lower() not in _NOT_SET):
         return ()
     place = find_ledger() if named is None else find_named_ledger(named)
     if place is None:
         return ()
-    records = _read_newest(place)
+    folder = fetch_folder(place.folder)
+    records = _read_newest(folder, place.project)
     runs = choose_earlier_runs(profile, records)
-    figures = choose_figures(profile, _read_devices(place.folder), runs)
+    figures = choose_figures(profile, _read_devices(folder), runs)
     return (*runs, *figures, *choose_noise_scale(profile, records))
 
 
-def keep_measurement(measured: DeviceMeasurement, folder: Path) -> Path:
+def keep_measurement(measured: DeviceMeasurement, folder: LedgerFolder) -> str:
     """
-    Write what was measured of a device into a ledger, in place of what was with the same software; return its path.
+    Write what was measured of a device into a ledger, in place of what was with the same software; return where it is.
 
     Raises:
-        InputError: it cannot be written; what was there still is.
+        InputError, CannotTellError: it cannot be written; what was there still is.
     """
-    make_folder(folder / _DEVICES)
     name = name_folder(f"{measured.device_name} torch {measured.torch} {measured.driver}")
-    path = folder / _DEVICES / f"{name}.json"
-    write_text(path, measured.to_json())
-    return path
+    key = f"{DEVICES}/{name}.json"
+    if not isinstance(folder, Path):
+        return write_object(key, measured.to_json(), folder)
+    make_folder(folder / DEVICES)
+    write_text(folder / key, measured.to_json())
+    return str(folder / key)
 
 
 def _read_devices(folder: Path) -> list[DeviceMeasurement]:
     """Return the measured devices of a ledger; a file that holds none is left out."""
     measurements: list[DeviceMeasurement] = []
-    for path in sorted((folder / _DEVICES).glob("*.json")):
+    for path in sorted((folder / DEVICES).glob("*.json")):
         with contextlib.suppress(InputError):
             content = read_input(path, _MAX_BYTES, kind="a measured device")
             measurements.append(DeviceMeasurement.from_json(content, where=str(path)))
@@ -85,15 +89,17 @@ def _read_devices(folder: Path) -> list[DeviceMeasurement]:
 
 def find_named_ledger(named: str | Path) -> LedgerPlace:
     """
-    Return a ledger with the project of this working folder.
+    Return a ledger with the project of this working folder; of one in a bucket what is new is fetched.
 
     Raises:
         InputError: there is no folder of that name, or the settings cannot be read.
+        CannotTellError: its bucket does not answer.
     """
-    place = find_ledger({LEDGER_VARIABLE: str(named)})
-    if place is None or not place.folder.is_dir():
+    place = find_ledger({**os.environ, LEDGER_VARIABLE: str(named)})
+    folder = None if place is None else fetch_folder(place.folder)
+    if place is None or folder is None or not folder.is_dir():
         raise InputError(f"ledger {named}: there is no such folder")
-    return place
+    return replace(place, folder=folder)
 
 
 def list_last_runs(profiles: Iterable[JobProfile], place: LedgerPlace) -> tuple[RunRecord, ...]:
@@ -105,13 +111,13 @@ def list_last_runs(profiles: Iterable[JobProfile], place: LedgerPlace) -> tuple[
         place: the ledger and the project.
     """
     jobs = set(map(identify_job, profiles))
-    runs = keep_last_sessions(_read_newest(place))
+    runs = keep_last_sessions(_read_newest(fetch_folder(place.folder), place.project))
     ended = [run for run in runs if run.job_fingerprint in jobs and run.ended_at is not None]
     # They are shown to others, whom a path of the user's does not concern.
     return tuple(run.model_copy(update={"folder": ""}) for run in reversed(ended[-_SHOWN_RUNS:]))
 
 
-def _read_newest(place: LedgerPlace) -> list[RunRecord]:
+def _read_newest(folder: Path, project: str) -> list[RunRecord]:
     """Return the newest runs of the project; a file that holds none, or is of another project, is left out."""
-    paths = sorted((place.folder / name_folder(place.project)).glob("*.json"))[-_MOST_FILES:]
-    return [record for record in read_records(paths) if record.project == place.project]
+    paths = sorted((folder / name_folder(project)).glob("*.json"))[-_MOST_FILES:]
+    return [record for record in read_records(paths) if record.project == project]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from datetime import datetime
+from pathlib import Path
 from typing import Final
 
 from trainfare_core.documents import Interval
@@ -129,16 +130,18 @@ def describe_setup(
     }  # fmt: skip
 
 
-def record_profile(profile: JobProfile, ended_at: datetime, project: str) -> RunRecord:
+def record_profile(profile: JobProfile, ended_at: datetime, project: str, file: Path = Path()) -> RunRecord:
     """
     Return the record of a run that FareMeter measured before it kept a ledger.
 
-    The id is a digest of the profile, so that a second import of it is the same record.
+    The id is a digest of the profile and its path: a second import of the file is the same record, and a run that
+    measured the same to the last digit is another one.
 
     Args:
         profile: with a measured step.
         ended_at: when the profile was written.
         project: name of the project.
+        file: of the profile.
 
     Raises:
         InputError: the profile holds no measured step.
@@ -154,7 +157,7 @@ def record_profile(profile: JobProfile, ended_at: datetime, project: str) -> Run
     priced = next((match for note in profile.notes if (match := _PRICED.search(note))), None)
     record = RunRecord(
         tool_version=profile.source.tool_version,
-        run_id=hashlib.sha256(profile.to_json().encode()).hexdigest()[:12],
+        run_id=hashlib.sha256(f"{file.resolve()}\n{profile.to_json()}".encode()).hexdigest()[:12],
         state="failed" if any("ended early" in note for note in profile.notes) else "finished",
         started_at=ended_at, ended_at=ended_at, project=project, job=profile.name,
         step_s=Compared(measured=measured.step.median_s),

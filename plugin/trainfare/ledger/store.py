@@ -10,7 +10,8 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Callable, Iterable
+import stat
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -28,9 +29,11 @@ if TYPE_CHECKING:
 LONGEST_RUN: Final = timedelta(hours=DEFAULT_MAX_RUN_HOURS)
 """A run that began earlier, on another host, and has not ended is dead: the longest that a ranking plans by default."""
 INDEX: Final = ".index-1.parquet"
+_MOST_INDEX_BYTES: Final = 2**30
+"""Largest index that is read. Chosen: one of 100,000 runs has 2 MiB."""
 _SETTLED: Final = timedelta(hours=1)
 """After its end a record is not written again: its process adds the job to it within minutes. A chosen value."""
-_MAX_BYTES: Final = 2**20
+MAX_BYTES: Final = 2**20
 """Largest file that is read. Chosen: a record has some 2 KB."""
 _NOT_OF_A_NAME: Final = re.compile(r"[^A-Za-z0-9_-]+")
 
@@ -49,13 +52,27 @@ def write_run(record: RunRecord, folder: Path) -> Path:
     """
     Write the record of a run, or replace it by a newer one, and return its path; does not wait for the disk.
 
+    Its owner alone reads it, and the group of a folder that the group may write into.
+
     Raises:
         OSError: it cannot be written; an older record of the run is still there.
     """
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     path = folder / name_folder(record.project) / record.file_name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    replace_file(path, record.to_json().encode(), lambda _: None)
+    with contextlib.suppress(FileExistsError):
+        path.parent.mkdir(mode=0o700)
+        path.parent.chmod(stat.S_IMODE(path.parent.stat().st_mode) | _group_bits(folder))
+    replace_file(path, record.to_json().encode(), lambda _: None, _file_mode(folder))
     return path
+
+
+def _group_bits(folder: Path) -> int:
+    group = folder.stat().st_mode & stat.S_IRWXG
+    return group if group & stat.S_IWGRP else 0
+
+
+def _file_mode(folder: Path) -> int:
+    return stat.S_IRUSR | stat.S_IWUSR | (_group_bits(folder) & ~stat.S_IXGRP)
 
 
 def replace_run(record: RunRecord, folder: Path) -> Path:
@@ -114,9 +131,9 @@ def read_runs(
     """
     import polars as pl
 
-    from trainfare_core.ledger.run_table import tabulate_runs
+    from trainfare_core.ledger.run_table import drop_started_plans, tabulate_runs
 
-    names, at = _list_names(folder), now()
+    names, at = list_names(folder), now()
     index = _read_index(folder / INDEX)
     if index is not None:
         index = index.filter(pl.col("file").is_in(names))
@@ -132,10 +149,26 @@ def read_runs(
             problems.append(str(error))
     new = tabulate_runs(records.values()).with_columns(pl.Series("file", list(records), pl.String))
     table = new if index is None else pl.concat([index, new])
-    settled = [name for name, run in records.items() if run.ended_at and at - run.ended_at > _SETTLED]
+    settled = [name for name, run in records.items() if _is_settled(run, at)]
     if settled:
         _write_index(table.filter(pl.col("file").is_in([*indexed, *settled])), folder / INDEX)
-    return LedgerRuns(table.sort("started_at", "run_id").drop("file"), tuple(sorted(problems)))
+    table = drop_started_plans(table.sort("started_at", "run_id").drop("file"))
+    return LedgerRuns(table, tuple(sorted(problems)))
+
+
+def forget_runs(folder: Path, names: Collection[str]) -> None:
+    """Take runs out of the index, since their files, PROJECT/NAME, are others now."""
+    import polars as pl
+
+    index = _read_index(folder / INDEX) if names else None
+    if index is not None:
+        _write_index(index.filter(~pl.col("file").is_in(list(names))), folder / INDEX)
+
+
+def _is_settled(run: RunRecord, at: datetime) -> bool:
+    gone = run.state == "died" and at - run.started_at > LONGEST_RUN
+    ended_at = run.started_at if run.state == "planned" else run.ended_at
+    return gone or (ended_at is not None and at - ended_at > _SETTLED)
 
 
 def read_record(path: Path) -> RunRecord:
@@ -145,7 +178,7 @@ def read_record(path: Path) -> RunRecord:
     Raises:
         InputError: it cannot be read, or holds no run.
     """
-    content = read_input(path, _MAX_BYTES, label="ledger ", kind="a run")
+    content = read_input(path, MAX_BYTES, label="ledger ", kind="a run")
     return RunRecord.from_json(content, where=f"ledger {path}")
 
 
@@ -165,7 +198,7 @@ def find_run(folder: Path, run_id: str) -> RunRecord:
     Raises:
         InputError: no run has such an id, or several have, or its file cannot be read.
     """
-    names = [name for name in _list_names(folder) if run_id and name.rpartition("-")[2].startswith(run_id)]
+    names = [name for name in list_names(folder) if run_id and name.rpartition("-")[2].startswith(run_id)]
     if len(names) != 1:
         what = f"{len(names)} runs have such an id" if names else "no run has this id"
         raise InputError(f"run {run_id!r}: {what} in {folder}; `trainfare ledger list` has the ids")
@@ -188,8 +221,13 @@ def find_sessions(folder: Path, run_id: str) -> list[RunRecord]:
     return [find_run(folder, session_id) for session_id in table["run_id"]]
 
 
-def _list_names(folder: Path) -> list[str]:
-    """Return the records of a ledger as PROJECT/NAME."""
+def list_names(folder: Path) -> list[str]:
+    """
+    Return the records of a ledger as PROJECT/NAME.
+
+    Raises:
+        InputError: it is no folder, or cannot be read.
+    """
     names: list[str] = []
     try:
         with os.scandir(folder) as projects:
@@ -199,7 +237,7 @@ def _list_names(folder: Path) -> list[str]:
                         names += [
                             f"{project.name}/{file.name}" for file in files if file.name.endswith(".json")
                         ]
-    except (FileNotFoundError, NotADirectoryError):
+    except FileNotFoundError:
         return []
     except OSError as error:
         raise InputError(f"ledger {error.filename}: cannot be read ({error.strerror or error})") from error
@@ -212,9 +250,9 @@ def _read_index(path: Path) -> pl.DataFrame | None:
 
     from trainfare_core.ledger.run_table import COLUMNS
 
-    try:
-        table = pl.read_parquet(path, memory_map=False)
-    except (OSError, pl.exceptions.PolarsError):
+    try:  # not by its name: where others write a pipe may stand there, which never ends
+        table = pl.read_parquet(read_input(path, _MOST_INDEX_BYTES, kind="an index"))
+    except (InputError, OSError, pl.exceptions.PolarsError):
         return None
     return table if dict(table.schema) == {**COLUMNS, "file": pl.String()} else None
 
@@ -225,4 +263,4 @@ def _write_index(table: pl.DataFrame, path: Path) -> None:
     content = io.BytesIO()
     table.write_parquet(content, compression="zstd", compression_level=1)
     with contextlib.suppress(OSError):  # a folder of the team's that only others may write
-        replace_file(path, content.getvalue(), lambda _: None)
+        replace_file(path, content.getvalue(), lambda _: None, _file_mode(path.parent))

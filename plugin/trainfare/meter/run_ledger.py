@@ -7,14 +7,16 @@ import functools
 import secrets
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
 from trainfare.job.loop import Loop
 from trainfare.job.run_facts import RunFacts
 from trainfare.job.user_code import replace_attribute
-from trainfare.ledger.place import LEDGER_VARIABLE
+from trainfare.ledger.bucket import remove_record
+from trainfare.ledger.place import LEDGER_VARIABLE, LedgerFolder
+from trainfare.ledger.plans import add_plan
 from trainfare.ledger.profiles import add_profile, describe_setup
 from trainfare.ledger.run_status import RunStatus
 from trainfare.meter.fare_log import first_line, warn_user
@@ -22,22 +24,11 @@ from trainfare.meter.metered_run import MeteredRun
 from trainfare.meter.priced_plan import list_differences, read_priced_plan
 from trainfare.meter.services import MeterServices, import_polars
 from trainfare.meter.session_energy import SessionEnergy
-from trainfare_core.documents import Interval
+from trainfare_core.energy import RunEnergy
 from trainfare_core.hardware.accelerators import resolve_device
 from trainfare_core.installation import __version__
-from trainfare_core.job_profile import MAX_TEXT_CHARACTERS, JobProfile
-from trainfare_core.ledger.run_record import (
-    Compared,
-    PredictedParts,
-    RunMachine,
-    RunPrediction,
-    RunRecord,
-    TimeParts,
-)
-from trainfare_core.number_format import shorten_text
-
-if TYPE_CHECKING:
-    from trainfare_core.recommendation import PricedPlan
+from trainfare_core.job_profile import JobProfile
+from trainfare_core.ledger.run_record import RunMachine, RunRecord, TimeParts
 
 
 class RunLedger:
@@ -51,8 +42,8 @@ class RunLedger:
     def __init__(self, services: MeterServices) -> None:
         self._services = services
         self._record: RunRecord | None = None
-        self._folder = Path()
-        self._path: Path | None = None
+        self._written: RunRecord | None = None
+        self._folder: LedgerFolder = Path()
         self._saving_s: float | None = None
         self._energy: SessionEnergy | None = None
         self._undo = contextlib.ExitStack()
@@ -64,8 +55,7 @@ class RunLedger:
 
     def end(self, run: MeteredRun, error: BaseException | None, status: RunStatus) -> None:
         """Write what a run took, and say its energy; called after its window was closed."""
-        self._guard(lambda: self._end(run, error, status))
-        self._guard(lambda: self._add_energy(run))
+        self._guard(lambda: self._end(run, error, status, self._find_energy(run)))
 
     def add(self, profile: JobProfile, *, failed: bool) -> None:
         """
@@ -81,10 +71,9 @@ class RunLedger:
     def drop(self) -> None:
         """Remove the record of a run that goes on and is no longer measured: nothing is known of its end."""
         self._undo.close()
-        with contextlib.suppress(OSError):
-            if self._path is not None:
-                self._path.unlink(missing_ok=True)
-        self._record = self._path = None
+        if self._written is not None:
+            remove_record(self._written, self._folder)
+        self._record = self._written = None
 
     def _guard(self, write: Callable[[], None]) -> None:
         try:
@@ -96,7 +85,8 @@ class RunLedger:
 
     def _write(self, record: RunRecord) -> None:
         self._record = record
-        self._path = self._services.write_run(record, self._folder)
+        self._services.write_run(record, self._folder)
+        self._written = record
 
     def _begin(
         self, run: MeteredRun, usd_per_hour: float | None, status: RunStatus, earlier_s: float
@@ -119,7 +109,7 @@ class RunLedger:
         ).model_copy(update=setup)  # fmt: skip
         plan = read_priced_plan()
         self._time_saving(run.loop)
-        self._write(record if plan is None else _add_plan(record, plan, list_differences(plan, facts)))
+        self._write(record if plan is None else add_plan(record, plan, list_differences(plan, facts)))
 
     def _time_saving(self, loop: Loop) -> None:
         owner, name = loop.saving or (None, "")
@@ -138,7 +128,9 @@ class RunLedger:
 
         self._undo.enter_context(replace_attribute(owner, name, save_timed))
 
-    def _end(self, run: MeteredRun, error: BaseException | None, status: RunStatus) -> None:
+    def _end(
+        self, run: MeteredRun, error: BaseException | None, status: RunStatus, energy: RunEnergy | None
+    ) -> None:
         self._undo.close()
         record, progress, times = self._record, run.progress, run.window.times
         if record is None:
@@ -148,7 +140,8 @@ class RunLedger:
         update: dict[str, object] = {
             "state": "finished" if error is None else "failed",
             "ended_by": "" if error is None else type(error).__name__[:200],
-            "ended_at": self._services.utc_now(),
+            # The host's clock may have been set back since.
+            "ended_at": max(self._services.utc_now(), record.started_at),
             "memory_bytes": record.memory_bytes.measure(run.window.peak_memory_bytes),
             "run_s": record.run_s.measure(status.elapsed_s),
             "usd": record.usd.measure(status.usd_so_far),
@@ -162,19 +155,19 @@ class RunLedger:
             update |= {"step_s": record.step_s.measure(times.step.median_s), "steps_measured": times.steps}
             update |= {"step_p10_s": times.step.p10_s, "step_p90_s": times.step.p90_s}
             parts["data_wait_s"] = times.data_wait.median_s * progress.steps if times.data_wait else None
-        update["parts"] = record.parts.model_copy(update=parts)
+        update |= {"parts": record.parts.model_copy(update=parts), "energy": energy}
         self._write(record.model_copy(update=update))
 
-    def _add_energy(self, run: MeteredRun) -> None:
+    def _find_energy(self, run: MeteredRun) -> RunEnergy | None:
+        """Return the energy of the session, and say it; None where nothing counted it."""
         facts, energy = run.progress.facts, self._energy
         setup = describe_setup(facts.parallel, "", "", _name_device(facts), None, run.settings.machine or "")
         found = None if energy is None else energy.end(RunMachine.model_validate(setup["machine"]))
         if found is None:
-            return
+            return None
         if run.settings.report:
             self._services.say(f"trainfare: {found[1]}")
-        if self._record is not None:
-            self._write(self._record.model_copy(update={"energy": found[0]}))
+        return found[0]
 
     def _add(self, profile: JobProfile, *, predict: bool) -> None:
         if self._record is None:
@@ -191,20 +184,3 @@ def _name_device(facts: RunFacts) -> str:
     name = torch.cuda.get_device_name(facts.device)
     device = resolve_device(name)
     return name if device is None else device.name
-
-
-def _add_plan(record: RunRecord, plan: PricedPlan, differences: list[str]) -> RunRecord:
-    """Return a record with the prediction that its run was started for."""
-    prediction = RunPrediction(
-        id=plan.id, made="before", machine=plan.machine or "", usd_per_hour=plan.usd_per_hour, steps=plan.steps,
-        parts=PredictedParts.from_values(plan.parts) if plan.parts else None, nodes=plan.nodes,
-        differences=tuple(shorten_text(text, MAX_TEXT_CHARACTERS) for text in differences),
-    )  # fmt: skip
-    hours = plan.hours and tuple(3600.0 * end for end in plan.hours)
-    ends = {"run_s": hours, "usd": plan.usd, "step_s": plan.step_s, "memory_bytes": plan.memory_bytes}
-    compared = {
-        name: Compared(predicted=Interval(low_80=end[0], mid=end[1], high_80=end[2]))
-        for name, end in ends.items()
-        if end is not None
-    }
-    return record.model_copy(update={"prediction": prediction, **compared})

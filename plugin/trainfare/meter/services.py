@@ -12,9 +12,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trainfare.ledger.place import LedgerPlace, find_ledger
+from trainfare.ledger.bucket import write_record
+from trainfare.ledger.place import LedgerFolder, LedgerPlace, find_ledger
 from trainfare.ledger.run_status import RunStatus, write_status
-from trainfare.ledger.store import write_run
 from trainfare.prices.apart import PriceQuestion, ask_apart
 
 if TYPE_CHECKING:
@@ -170,7 +170,7 @@ class MeterServices:
         prepare: imports the modules that tracing needs, before the first step.
         step_trace: makes the trace of a real step, from module and optimizers.
         find_ledger: returns where runs are recorded; None: nowhere.
-        write_run: writes the record of a run into a folder, replaces an older one, and returns its path.
+        write_run: writes the record of a run into a ledger, or replaces it.
         utc_now: the time of a record.
         update_every_s: how often progress bar and status file are renewed. A chosen value: a reader sees a change soon,
             and the disk of the run, which may be a network's, gets few files.
@@ -200,7 +200,7 @@ class MeterServices:
     prepare: Callable[[], None] = _prepare
     step_trace: Callable[[Any, Any], StepTrace] = _step_trace
     find_ledger: Callable[[], LedgerPlace | None] = find_ledger
-    write_run: Callable[[RunRecord, Path], Path] = write_run
+    write_run: Callable[[RunRecord, LedgerFolder], Path | None] = write_record
     utc_now: Callable[[], datetime] = _utc_now
     update_every_s: float = 5.0
     noise_every_steps: int = 20

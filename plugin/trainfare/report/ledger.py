@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from trainfare.report.block_builders import build_answer
 from trainfare.report.blocks import Block, Column, Heading, Table, Text, Where
 from trainfare.report.tables import table_text
+from trainfare_core.ledger.run_list import explain_unpredicted
 from trainfare_core.number_format import cents, duration, hours_text, percent
 
 if TYPE_CHECKING:
@@ -30,17 +32,32 @@ def runs_text(table: pl.DataFrame, width: int) -> str:
     text = table_text(
         (*_WORDS, *_NUMBERS), rows, right=_NUMBERS, width=width, optional=optional, wrapped=wrapped
     )
-    return f"{text}\n"
+    return "".join(f"{line}\n" for line in (text, *_list_unpredicted(table)))
+
+
+def _list_unpredicted(table: pl.DataFrame) -> list[str]:
+    """Return why runs have no predicted step, a line a reason."""
+    reasons = Counter(map(explain_unpredicted, table.iter_rows(named=True)))
+    return [
+        f"{count:,} run{'s' * (count > 1)} without a predicted step: {reason}"
+        for reason, count in reasons.items()
+        if reason
+    ]
 
 
 def build_runs(table: pl.DataFrame) -> list[Block]:
     """Return the runs of a table for a page; the last session of a run has the dollars of those before."""
     rows = [_write_cells(row) for row in table.iter_rows(named=True)]
-    runs = [usd for usd, state in table.select("usd_measured", "state").iter_rows() if state != "continued"]
+    runs = [
+        usd
+        for usd, state in table.select("usd_measured", "state").iter_rows()
+        if state not in ("continued", "planned")
+    ]
     known = [usd for usd in runs if usd is not None]
     unknown = f"; the dollars of {len(runs) - len(known):,} are not known" * (len(known) < len(runs))
     sentence = f"{len(runs):,} run{'s' * (len(runs) != 1)}: ${cents(sum(known))} in all{unknown}."
-    return build_answer("What runs took and cost", (*_WORDS, *_NUMBERS), rows, _NUMBERS, sentence=sentence)
+    names, below = (*_WORDS, *_NUMBERS), _list_unpredicted(table)
+    return build_answer("What runs took and cost", names, rows, _NUMBERS, sentence=sentence, below=below)
 
 
 def _write_cells(row: dict[str, Any]) -> tuple[str, ...]:

@@ -124,7 +124,9 @@ def open_own_file(path: Path, *, write: bool = False) -> BinaryIO:
     raise FileRefusedError("it belongs to another user" if regular else "it is not a regular file")
 
 
-def replace_file(path: Path, content: bytes, sync: Callable[[int], None] = os.fsync) -> None:
+def replace_file(
+    path: Path, content: bytes, sync: Callable[[int], None] = os.fsync, mode: int | None = None
+) -> None:
     """
     Write a file so that a reader sees the old content or the new one, also after a crash or a power cut.
 
@@ -135,13 +137,16 @@ def replace_file(path: Path, content: bytes, sync: Callable[[int], None] = os.fs
         path: the file; its folder must exist.
         content: all of it.
         sync: flushes the file or folder of a descriptor to the disk.
+        mode: who may read and write it; None: as the process makes files.
 
     Raises:
         OSError: it cannot be written; the old content is still there.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
     try:
-        with temporary.open("xb") as file:
+        with open(temporary, "xb", opener=None if mode is None else _open_private) as file:
+            if mode is not None:
+                temporary.chmod(mode)
             file.write(content)
             file.flush()
             sync(file.fileno())
@@ -156,6 +161,10 @@ def replace_file(path: Path, content: bytes, sync: Callable[[int], None] = os.fs
             sync(handle)
         finally:
             os.close(handle)
+
+
+def _open_private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 def write_text(path: Path, text: str) -> None:

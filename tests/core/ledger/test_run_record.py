@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+from typing import Any
+
 import pytest
 
 from builders.profiles import gpt_profile, operation, profile
-from builders.runs import build_compared, run
+from builders.runs import BEGAN, build_compared, run
 from trainfare_core.errors import InputError
 from trainfare_core.job_profile import ModuleWork, ParallelFacts, ProfileSource
 from trainfare_core.ledger.run_record import RunRecord, identify_job, keep_last_sessions, name_kind
@@ -21,6 +24,19 @@ def test_a_record_is_read_as_it_was_written() -> None:
 def test_what_is_no_record_is_refused(text: str) -> None:
     with pytest.raises(InputError, match=r"^ledger x: not a run of schema 1"):
         RunRecord.from_json(text, where="ledger x")
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"ended_at": BEGAN - timedelta(seconds=1)}, "it ended before it began"),
+        ({"step_s": build_compared(1.0, 1e308)}, "one step took longer than a run may"),
+    ],
+)
+def test_times_that_cannot_be_are_refused(fields: dict[str, Any], said: str) -> None:
+    text = run().model_copy(update=fields).to_json()
+    with pytest.raises(InputError, match=said):
+        RunRecord.from_json(text)
 
 
 def test_the_fingerprint_is_of_content_not_of_names() -> None:

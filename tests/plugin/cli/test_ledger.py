@@ -7,6 +7,7 @@ import io
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 import time_machine
@@ -14,9 +15,10 @@ import time_machine
 from builders.profiles import profile, write_profile
 from builders.runs import build_compared, build_measured, run
 from trainfare.cli import main
+from trainfare.ledger.run_status import describe_process
 from trainfare.ledger.store import read_runs, write_run
 from trainfare.report.ledger import runs_text
-from trainfare_core.ledger.run_record import Compared, RunRecord
+from trainfare_core.ledger.run_record import Compared, RunMachine, RunPrediction, RunRecord
 from trainfare_core.ledger.run_table import name_continued
 
 
@@ -134,6 +136,44 @@ def test_import_of_a_metered_profile(tmp_path: Path, capsys: pytest.CaptureFixtu
     capsys.readouterr()
     ledger("import", "docs/examples/llama-7b.json", "--ledger", tmp_path / "ledger", code=2)
     assert "without measured times" in capsys.readouterr().err
+
+
+def test_ten_profiles_of_one_second_and_content_are_ten_runs(tmp_path: Path) -> None:
+    """And the same ten again are no more."""
+    content = Path(write_profile(tmp_path, build_measured(profile()))).read_bytes()
+    files = [tmp_path / f"{number}.json" for number in range(10)]
+    for file in files:
+        file.write_bytes(content)
+        os.utime(file, (1e9, 1e9))
+    for _ in range(2):
+        ledger("import", *files, "--ledger", tmp_path / "ledger")
+        assert len(list((tmp_path / "ledger").glob("*/*.json"))) == 10
+
+
+def test_list_says_why_a_prediction_is_empty(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A line a reason in the table, and beside each run in JSON."""
+    none = {"step_s": Compared(measured=1.0), "prediction": RunPrediction()}
+    cases: list[tuple[dict[str, Any], str]] = [
+        ({"machine": RunMachine(accelerator="cpu")}, "steps on a CPU are not predicted"),
+        ({}, "its step was not traced"),
+        ({"state": "failed", "job_fingerprint": "0" * 16}, "it did not end by itself"),
+        ({"job_fingerprint": "0" * 16}, "its step on L40S-48GB could not be predicted"),
+        ({"state": "running", "ended_at": None, "process": describe_process()}, "it runs"),
+        ({"prediction": RunPrediction(id="0" * 12, made="before")}, "left out of TRAINFARE_PREDICTION"),
+        ({"step_s": build_compared(1.0, 1.0)}, ""),
+    ]
+    for number, (fields, _) in enumerate(cases):
+        write_run(run(number, **none | fields), tmp_path)
+    ledger("list", "--ledger", tmp_path, "--format", "json")
+    listed = json.loads(capsys.readouterr().out)["runs"]
+    for entry, (_, because) in zip(listed, cases, strict=True):
+        assert because in entry["unpredicted_because"]
+        assert bool(because) == bool(entry["unpredicted_because"])
+    assert (listed[-1]["step_s"]["predicted"]["mid"], listed[-1]["step_s"]["measured"]) == (1.0, 1.0)
+    ledger("list", "--ledger", tmp_path)
+    out = capsys.readouterr().out
+    assert out.count("1 run without a predicted step: ") == 6
+    assert "not started from a file of `trainfare export`, and steps on a CPU are not predicted" in out
 
 
 def test_import_runs_no_code(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from trainfare.ledger.place import LedgerPlace, find_ledger, read_folder
+from trainfare.ledger.place import BucketAddress, LedgerPlace, find_ledger, read_folder
 from trainfare.policy.policy_file import read_policy
 from trainfare_core.errors import InputError
 
@@ -25,6 +25,7 @@ def test_the_users_folder_and_the_repositorys_name_are_the_defaults(
     inside = tmp_path / "repository" / "jobs"
     inside.mkdir()
     default = read_folder(None)
+    assert isinstance(default, Path)
     assert find_ledger({}, inside) == LedgerPlace(inside / default, "repository")
     if os.name == "posix":
         assert default == tmp_path / "data" / "trainfare" / "ledger"
@@ -52,10 +53,24 @@ def test_off(tmp_path: Path) -> None:
         find_ledger({}, tmp_path)
 
 
-@pytest.mark.parametrize("address", ["s3://bucket/runs", "gs://b", "az://b", "https://host/x"])
-def test_a_bucket_is_refused(tmp_path: Path, address: str) -> None:
-    with pytest.raises(InputError, match="a ledger is a folder; mount the bucket"):
-        find_ledger({"TRAINFARE_LEDGER": address}, tmp_path)
+@pytest.mark.parametrize("address", ["s3://bucket/runs", "gs://bkt", "az://container/a/b"])
+def test_a_bucket_is_an_address_and_no_path(tmp_path: Path, address: str) -> None:
+    """By the variable and by the settings; a `Path` of it would lose a slash."""
+    bucket = BucketAddress(address)
+    assert find_ledger({"TRAINFARE_LEDGER": f"{address}/"}, tmp_path) == LedgerPlace(bucket, tmp_path.name)
+    assert find_ledger({}, settings(tmp_path, f'folder = "{address}"')) == LedgerPlace(bucket, tmp_path.name)
+    with pytest.raises(InputError, match="no address of a bucket"):
+        find_ledger({"TRAINFARE_LEDGER": "https://host/x"}, tmp_path)
+
+
+def test_what_a_launch_file_says_is_taken_where_the_settings_say_nothing(tmp_path: Path) -> None:
+    """A placeholder that nobody filled in is nothing; a project of the settings is more than the exported one."""
+    exported = {"TRAINFARE_LEDGER": "FILL_IN_LEDGER", "TRAINFARE_PROJECT": "of the plan"}
+    default = find_ledger({}, tmp_path)
+    assert default is not None
+    assert find_ledger(exported, tmp_path) == LedgerPlace(default.folder, "of the plan")
+    settings(tmp_path, 'folder = "runs"\nproject = "a team"')
+    assert find_ledger(exported, tmp_path) == LedgerPlace(tmp_path / "runs", "a team")
 
 
 def test_an_unknown_key_is_refused(tmp_path: Path) -> None:

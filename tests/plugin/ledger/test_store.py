@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import signal
+import stat
 import subprocess
 import sys
 from datetime import datetime, timedelta, timezone
@@ -25,7 +26,7 @@ from trainfare.ledger.store import (
     write_run,
 )
 from trainfare_core.errors import InputError
-from trainfare_core.ledger.run_record import CloudJob, RunProcess
+from trainfare_core.ledger.run_record import CloudJob, RunPrediction, RunProcess
 from trainfare_core.ledger.run_table import score_runs
 
 LATER = BEGAN + timedelta(days=30)
@@ -156,19 +157,55 @@ def test_two_thousand_runs_score_the_same_with_and_without_the_index(
     assert score_runs(again.table, "project") == score_runs(first.table, "project")
 
 
-@pytest.mark.parametrize("content", [b"", b"nonsense", b"PAR1" * 99, "folder"])
+@pytest.mark.parametrize("content", [b"", b"nonsense", b"PAR1" * 99, "folder", "pipe"])
 def test_a_broken_index_is_made_again(tmp_path: Path, content: bytes | str) -> None:
-    """Or, where it cannot be written, left as it is."""
+    """Or, where it cannot be written, left as it is; a pipe is not waited for."""
     for number in range(3):
         write_run(run(number), tmp_path)
     if isinstance(content, bytes):
         (tmp_path / INDEX).write_bytes(content)
+    elif content == "pipe":
+        os.mkfifo(tmp_path / INDEX)
     else:
         (tmp_path / INDEX).mkdir()
     runs = read(tmp_path)
     assert (runs.table.height, runs.problems) == (3, ())
     assert read(tmp_path).table.equals(runs.table)
-    assert (tmp_path / INDEX).is_file() == isinstance(content, bytes)
+    assert (tmp_path / INDEX).is_file() == (content != "folder")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="modes are POSIX's")
+@pytest.mark.parametrize(("folder_mode", "file_mode"), [(0o755, 0o600), (0o2770, 0o660), (0o777, 0o660)])
+def test_a_record_is_its_owners_or_of_a_group_that_may_write(
+    tmp_path: Path, folder_mode: int, file_mode: int
+) -> None:
+    """The index too, which the others read; a folder that is made is the owner's."""
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    shared.chmod(folder_mode)
+    path = write_run(run(0), shared)
+    read(shared)
+    modes = {stat.S_IMODE(file.stat().st_mode) for file in (path, shared / INDEX)}
+    assert modes == {file_mode}
+    assert bool(path.parent.stat().st_mode & stat.S_IWGRP) == (file_mode == 0o660)
+    assert stat.S_IMODE(write_run(run(0), tmp_path / "own").parent.parent.stat().st_mode) == 0o700
+
+
+def test_a_file_is_no_ledger(tmp_path: Path) -> None:
+    """A slip of the keyboard does not look like a ledger without runs."""
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match=r"ledger .*file: cannot be read"):
+        read(tmp_path / "file")
+    assert read(tmp_path / "none").table.height == 0
+
+
+def test_a_plan_is_listed_until_it_runs(tmp_path: Path) -> None:
+    write_run(run(1, state="planned", ended_at=None, prediction=RunPrediction(id="a" * 12)), tmp_path)
+    write_run(run(2, state="planned", ended_at=None, prediction=RunPrediction(id="b" * 12)), tmp_path)
+    assert read(tmp_path).table["state"].to_list() == ["planned"] * 2
+    assert score_runs(read(tmp_path).table).runs == 0
+    write_run(run(3, prediction=RunPrediction(id="a" * 12)), tmp_path)
+    assert read(tmp_path).table["run_id"].to_list() == [run(2).run_id, run(3).run_id]
 
 
 def test_the_index_keeps_what_nobody_writes_again(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import warnings
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from functools import partial
@@ -15,12 +16,14 @@ import torch
 from pytorch_lightning import Callback
 from pytorch_lightning.callbacks import ModelCheckpoint
 
+from builders.bucket_server import serve_bucket
 from builders.exports import plan, small_answer
 from builders.huggingface import TimedModel, TimedTrainer, attach_meter, make_trainer
 from builders.huggingface import quiet as huggingface_quiet
 from builders.lightning_modules import Clock, MeterHarness, Tiny, fare_meter_warnings, loader, quiet, trainer
 from trainfare import FareMeter
-from trainfare.ledger.place import LedgerPlace
+from trainfare.ledger.bucket import write_record
+from trainfare.ledger.place import BucketAddress, LedgerPlace
 from trainfare.ledger.run_status import FILE_NAME, write_status
 from trainfare.ledger.store import find_run, read_record, read_runs
 from trainfare.meter.other_rank_meter import OtherRankMeter
@@ -161,6 +164,32 @@ def test_a_ledger_that_cannot_be_written_is_one_line(tmp_path: Path, where: str)
     assert fit.global_step == 32
     assert (tmp_path / "trainfare-report.json").is_file()
     assert not (tmp_path / "ledger").exists()
+
+
+@pytest.mark.parametrize("fault", ["", "denied"])
+def test_a_ledger_in_a_bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str) -> None:
+    """It has the run; one that denies it is one warning, and the training ends as it would."""
+    with serve_bucket() as bucket:
+        for name, value in bucket.name_environment(tmp_path / "accounts").items():
+            monkeypatch.setenv(name, value)
+        bucket.fault = fault
+        place = LedgerPlace(BucketAddress("s3://runs/team"), "team")
+        # A busy machine takes as long as it takes to start a process.
+        write = partial(write_record, limit_s=300.0)
+        meter = harness(tmp_path, find_ledger=lambda: place, write_run=write).meter(tmp_path / "out")
+        fit = trainer(tmp_path, meter, max_epochs=2)
+        with warnings.catch_warnings(record=True) as warned:
+            warnings.simplefilter("always")
+            fit.fit(Tiny(), loader())
+        said = fare_meter_warnings(warned)
+        assert fit.global_step == 32
+        if fault:
+            (line,) = said
+            assert "not in the ledger: s3://runs/team: access is denied" in line
+            return
+        ((content, _),) = bucket.objects.values()
+    assert not said
+    assert RunRecord.from_json(content).state == "finished"
 
 
 def test_off_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

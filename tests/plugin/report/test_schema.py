@@ -98,6 +98,7 @@ def test_writing_gives_every_schema(tmp_path: Path, record_property: Callable[[s
         "doctor",
         "job-profile",
         "learning-curve",
+        "ledger-runs",
         "ledger-score",
         "machine-prediction",
         "offers",
