@@ -16,11 +16,11 @@ from pydantic import BaseModel, JsonValue
 from trainfare.cli.doctor import DoctorReport
 from trainfare.ledger.run_status import RunStatus
 from trainfare.prices.verify import PricesVerification
+from trainfare_core.bills.reconciliation import BillReconciliation
 from trainfare_core.decline import ClaimsAnswer, DecompositionAnswer, ForecastAnswer, WaitAnswer
 from trainfare_core.documents import format_records
 from trainfare_core.errors import InputError
 from trainfare_core.job_profile import JobProfile
-from trainfare_core.ledger.bill import BillReconciliation
 from trainfare_core.ledger.causes import RunExplanation
 from trainfare_core.ledger.device_figures import DeviceMeasurement
 from trainfare_core.ledger.run_list import RunList

@@ -14,6 +14,8 @@ from typing import Any
 
 import polars as pl
 
+from trainfare_core.bills.files import BillFile
+
 RUN = "0123456789ab"
 """Tag of a run."""
 
@@ -81,3 +83,8 @@ def write_parquet(file: Path, lines: Sequence[dict[str, Any]]) -> Path:
             columns[name] = pl.Series(values, dtype=pl.String)
     pl.DataFrame(columns).write_parquet(file)
     return file
+
+
+def bill_files(*files: Path) -> list[BillFile]:
+    """Return files of a bill, each named by itself."""
+    return [BillFile(str(file), str(file), {}) for file in files]

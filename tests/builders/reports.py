@@ -12,9 +12,9 @@ from trainfare.report.bill import build_bill
 from trainfare.report.ledger import build_runs, build_score
 from trainfare.report.render.page import format_page
 from trainfare.report.run_causes import build_run_causes
+from trainfare_core.bills.reconciliation import BilledRun, BillReconciliation, UnmatchedCost
 from trainfare_core.documents import Interval
 from trainfare_core.job_profile import JobProfile
-from trainfare_core.ledger.bill import BilledRun, BillReconciliation, UnmatchedCost
 from trainfare_core.ledger.causes import explain_run
 from trainfare_core.ledger.run_record import RunPrediction, RunRecord
 from trainfare_core.ledger.run_table import score_runs, tabulate_runs

@@ -28,7 +28,7 @@ LedgerOption = Annotated[
     typer.Option(
         "--ledger",
         metavar="FOLDER",
-        help="or s3://, gs:// or az://; default: TRAINFARE_LEDGER, the table ledger of trainfare.toml, or the user's",
+        help="a folder, or s3://, gs:// or az://; default: TRAINFARE_LEDGER, the table ledger of trainfare.toml, or the user's",
     ),
 ]
 ProjectOption = Annotated[str | None, typer.Option(metavar="NAME", help="runs of this project alone")]
@@ -44,12 +44,15 @@ def folder_of(named: str | None) -> LedgerFolder:
     Return the folder or the bucket of a ledger, by `--ledger` or the settings.
 
     Raises:
-        InputError: the settings cannot be read, or say that there is none.
+        InputError: the settings cannot be read, or say that there is none; what is named is no folder.
     """
     from trainfare.ledger.place import find_ledger, read_folder
 
     if named is not None:
-        return read_folder(named)
+        folder = read_folder(named)
+        if folder.exists() and not folder.is_dir():
+            raise InputError(f"--ledger {named}: a ledger is a folder, and this is none")
+        return folder
     place = find_ledger()
     if place is None:
         raise InputError(

@@ -7,7 +7,7 @@ from typing import Final
 
 from trainfare.report.block_builders import build_answer
 from trainfare.report.blocks import Block
-from trainfare_core.ledger.bill import BilledRun, BillReconciliation, UnmatchedCost
+from trainfare_core.bills.reconciliation import BilledRun, BillReconciliation, UnmatchedCost
 from trainfare_core.number_format import cents
 
 _SERVICES: Final = 8

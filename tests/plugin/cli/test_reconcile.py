@@ -9,8 +9,8 @@ import pytest
 
 from builders.bills import RUN, focus_line, write_csv
 from builders.cli import capture_main
+from trainfare_core.bills.reconciliation import BillReconciliation
 from trainfare_core.errors import InputError
-from trainfare_core.ledger.bill import BillReconciliation
 
 LINES = [
     focus_line("1200.5", run=RUN, ListCost="2000", ResourceId="i-1"),
@@ -49,3 +49,31 @@ def test_bill_that_cannot_be_used_is_one_line(tmp_path: Path, capsys: pytest.Cap
     done = capture_main(capsys, "reconcile", tmp_path / "bill.csv")
     assert (done.exit_code, done.stdout) == (InputError.exit_code, "")
     assert done.stderr.endswith("bill.csv: there is no such file\n")
+
+
+def test_ledger_that_is_no_folder_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A typing error is no empty ledger, for any command that takes one."""
+    bill = write_csv(tmp_path / "bill.csv", LINES)
+    for command in (("reconcile", bill), ("ledger", "list")):
+        done = capture_main(capsys, *command, "--ledger", bill)
+        assert (done.exit_code, done.stdout) == (InputError.exit_code, "")
+        assert done.stderr.endswith("bill.csv: a ledger is a folder, and this is none\n")
+
+
+def test_query_is_printed_and_nothing_is_read(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """With its table and first month; without them, beside a bill, or with neither, a line says what to name."""
+    named = ("reconcile", "--print-query", "bigquery", "--table", "p.d.focus", "--since", "2026-09")
+    done = capture_main(capsys, *named)
+    assert (done.exit_code, done.stderr) == (0, "")
+    assert "FROM `p`.`d`.`focus`\n      WHERE BillingPeriodStart >= TIMESTAMP('2026-09-01')" in done.stdout
+    for words, problem in (
+        (
+            (*named, tmp_path),
+            "--print-query reads no BILL; it takes --table DATABASE.TABLE and --since MONTH",
+        ),
+        (named[:-2], "--print-query reads no BILL; it takes --table DATABASE.TABLE and --since MONTH"),
+        (("reconcile",), "name the files of a bill; `trainfare reconcile --help` says which"),
+    ):
+        done = capture_main(capsys, *words)
+        assert (done.exit_code, done.stdout) == (InputError.exit_code, "")
+        assert done.stderr.endswith(f"{problem}\n")

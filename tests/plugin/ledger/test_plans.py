@@ -11,8 +11,8 @@ from builders.bills import focus_line, write_csv
 from builders.cli import capture_main
 from builders.exports import plan, small_answer
 from trainfare.ledger.plans import read_estimates
+from trainfare_core.bills.reconciliation import BillReconciliation
 from trainfare_core.errors import InputError
-from trainfare_core.ledger.bill import BillReconciliation
 from trainfare_core.recommendation import Recommendation
 
 AZURE = {

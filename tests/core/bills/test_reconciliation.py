@@ -13,17 +13,17 @@ from typing import Any
 import polars as pl
 import pytest
 
-from builders.bills import RUN, cur_line, focus_line, write_csv, write_parquet
+from builders.bills import RUN, bill_files, cur_line, focus_line, write_csv, write_parquet
+from trainfare_core.bills.reconciliation import BilledRun, BillReconciliation, reconcile_bill
 from trainfare_core.documents import Interval
 from trainfare_core.errors import InputError
-from trainfare_core.ledger.bill import BilledRun, BillReconciliation, reconcile_bill
 
 Write = Callable[[Path, Sequence[dict[str, Any]]], Path]
 WRITERS: dict[str, Write] = {"bill.csv": write_csv, "bill.parquet": write_parquet}
 
 
 def reconcile(folder: Path, lines: Sequence[dict[str, Any]], name: str = "bill.csv") -> BillReconciliation:
-    return reconcile_bill([WRITERS[name](folder / name, lines)], {})
+    return reconcile_bill(bill_files(WRITERS[name](folder / name, lines)), {})
 
 
 def only(answer: BillReconciliation) -> BilledRun:
@@ -128,7 +128,7 @@ def test_later_correction_counts_in_its_run(tmp_path: Path) -> None:
             focus_line("5", **machine),
         ],
     )
-    answer = reconcile_bill([first, second], {})
+    answer = reconcile_bill(bill_files(first, second), {})
     run = answer.runs[0]
     assert (run.billed_cost, run.adjusted_cost, run.lines_by_resource) == (140, -13, 1)
     (rest,) = answer.unmatched
@@ -144,7 +144,7 @@ def test_two_currencies_are_two_lines(tmp_path: Path) -> None:
         tmp_path / "bill.csv", [focus_line("1", run=RUN), focus_line("2", run=RUN, BillingCurrency="EUR")]
     )
     estimate = Interval(mid=3.0, low_80=2.0, high_80=4.0)
-    runs = reconcile_bill([file], {RUN: estimate, "b" * 12: estimate}).runs
+    runs = reconcile_bill(bill_files(file), {RUN: estimate, "b" * 12: estimate}).runs
     assert [(run.currency, run.billed_cost, run.estimate_usd) for run in runs] == [
         ("EUR", 2, estimate),
         ("USD", 1, estimate),
@@ -196,7 +196,7 @@ def test_tag_is_found_in_other_types_of_parquet(tmp_path: Path, kind: str) -> No
     frame = pl.DataFrame([cur_line("1"), cur_line("2")]).drop("resource_tags")
     file = tmp_path / "bill.parquet"
     frame.with_columns(pl.Series("resource_tags", values, dtype=dtype)).write_parquet(file)
-    assert only(reconcile_bill([file], {})).billed_cost == 1
+    assert only(reconcile_bill(bill_files(file), {})).billed_cost == 1
 
 
 @pytest.mark.parametrize("name", WRITERS)
@@ -280,7 +280,7 @@ def test_unusable_files_are_named(tmp_path: Path) -> None:
         ([words], "d.csv: BilledCost, EffectiveCost, ListCost, ContractedCost: a value is not a number"),
     ):
         with pytest.raises(InputError) as error:
-            reconcile_bill(files, {})
+            reconcile_bill(bill_files(*files), {})
         assert problem in str(error.value)
 
 
@@ -289,7 +289,7 @@ def test_compressed_csv_is_read(tmp_path: Path) -> None:
     text = write_csv(tmp_path / "bill.csv", [focus_line("2.5", run=RUN)]).read_bytes()
     file = tmp_path / "bill.csv.gz"
     file.write_bytes(gzip.compress(b"\xef\xbb\xbf" + text))
-    assert only(reconcile_bill([file], {})).billed_cost == 2.5
+    assert only(reconcile_bill(bill_files(file), {})).billed_cost == 2.5
 
 
 def test_decimals_of_parquet_are_numbers(tmp_path: Path) -> None:
@@ -299,7 +299,7 @@ def test_decimals_of_parquet_are_numbers(tmp_path: Path) -> None:
         pl.col(costs).cast(pl.Decimal(38, 18))
     )
     frame.write_parquet(tmp_path / "bill.parquet")
-    assert only(reconcile_bill([tmp_path / "bill.parquet"], {})).billed_cost == 0.3
+    assert only(reconcile_bill(bill_files(tmp_path / "bill.parquet"), {})).billed_cost == 0.3
 
 
 def test_the_lines_of_two_predictions_of_a_resumed_run_are_added(tmp_path: Path) -> None:
@@ -309,6 +309,6 @@ def test_the_lines_of_two_predictions_of_a_resumed_run_are_added(tmp_path: Path)
     lines.append(focus_line("-1", ResourceId="i-1", ChargeClass="Correction"))
     bill = write_csv(tmp_path / "bill.csv", lines)
     estimates = {name: Interval(mid=mid, low_80=1, high_80=99) for name, mid in ((first, 10), (last, 11))}
-    run = only(reconcile_bill([bill], estimates, {first: last, last: last}))
+    run = only(reconcile_bill(bill_files(bill), estimates, {first: last, last: last}))
     assert (run.prediction_id, run.billed_cost, run.adjusted_cost) == (last, 12.0, -1.0)
     assert run.estimate_usd == estimates[last]

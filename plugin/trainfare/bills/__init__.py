@@ -1,0 +1,1 @@
+"""Files of a bill on disks and in buckets."""
