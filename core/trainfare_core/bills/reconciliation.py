@@ -30,7 +30,9 @@ class BilledRun(Record):
 
     prediction_id: str
     currency: str
-    estimate_usd: Interval | None = Field(description="of the ledger or of --answer; None: neither has its prediction")
+    estimate_usd: Interval | None = Field(
+        description="of the ledger or of --answer; None: neither has its prediction"
+    )
     list_cost: Signed | None = Field(description="at public prices")
     contracted_cost: Signed | None = Field(
         description="at negotiated prices, without reservations and the like"

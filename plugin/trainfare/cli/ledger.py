@@ -28,7 +28,7 @@ LedgerOption = Annotated[
     typer.Option(
         "--ledger",
         metavar="FOLDER",
-        help="a folder, or s3://, gs:// or az://; default: TRAINFARE_LEDGER, the table ledger of trainfare.toml, or the user's",
+        help="a folder, s3://, gs:// or az://; default: TRAINFARE_LEDGER, `ledger` in trainfare.toml, or the user's",
     ),
 ]
 ProjectOption = Annotated[str | None, typer.Option(metavar="NAME", help="runs of this project alone")]
@@ -50,7 +50,7 @@ def folder_of(named: str | None) -> LedgerFolder:
 
     if named is not None:
         folder = read_folder(named)
-        if folder.exists() and not folder.is_dir():
+        if isinstance(folder, Path) and folder.exists() and not folder.is_dir():
             raise InputError(f"--ledger {named}: a ledger is a folder, and this is none")
         return folder
     place = find_ledger()

@@ -10,17 +10,18 @@ from collections.abc import Callable, Generator
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Final
 
 import torch
-from torch.utils.data import DataLoader
-from torch.utils.data.dataloader import _BaseDataLoaderIter
+from torch.utils.data import DataLoader, dataloader
 
 from trainfare.job.missing_here import MADE_UP, describe_raised
 from trainfare.job.run_facts import InputSource
 from trainfare.job.user_code import replace_attribute
 from trainfare_core.errors import TargetError, TrainfareError
 from trainfare_core.job_profile import LoaderTime
+
+_ITERATOR: Final[Any] = vars(dataloader)["_BaseDataLoaderIter"]
 
 
 def _read_delay_s() -> float:
@@ -85,7 +86,7 @@ def load_in_this_process(*, nothing: bool = False) -> Generator[LoadTimes, None,
     """
     loose: Any = DataLoader
     original, times, threads = loose.__iter__, LoadTimes(), torch.get_num_threads()
-    draw: Any = _BaseDataLoaderIter.__next__
+    draw: Any = _ITERATOR.__next__
 
     def here(self: Any) -> Any:
         before = self.num_workers, self.timeout
@@ -103,7 +104,7 @@ def load_in_this_process(*, nothing: bool = False) -> Generator[LoadTimes, None,
     try:
         with (
             replace_attribute(loose, "__iter__", here),
-            replace_attribute(cast("Any", _BaseDataLoaderIter), "__next__", time_draw),
+            replace_attribute(_ITERATOR, "__next__", time_draw),
         ):
             yield times
     finally:
