@@ -398,7 +398,7 @@ def test_the_assumptions_say_the_age_of_the_bands_and_what_the_trained_model_is(
     )
     text = " ".join(cost_assumptions(job, data_gb=10.0))
     assert (
-        "a band that did not come with the price is as old as 2025-06, for which the range is no wider"
+        "a band that did not come with the price is of 2025-06 or later, and one band wider to either side for each year since"
         in text
     )
     assert "(a trained model of 4 GB: weights, without optimizer state)" in text

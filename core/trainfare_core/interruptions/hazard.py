@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import date
 from functools import lru_cache
 from statistics import NormalDist
 from typing import Final
@@ -25,6 +26,10 @@ _BAND_SHARES: Final = ((0.01, 0.05), (0.05, 0.10), (0.10, 0.15), (0.15, 0.20), (
 """Both ends of each of `INTERRUPTION_BANDS`. The lowest band has no lower end and the highest no upper end: 1 % and
 90 % are chosen values, the latter a pool that gives back nearly all of its machines within a month."""
 
+BANDS_PER_YEAR: Final = 1
+"""By which a band may have moved to either side for each year since it was read: a planning figure, since no cloud
+publishes its earlier bands."""
+
 LONGEST_LIFE_HOURS: Final = HOURS_PER_MONTH
 SHORTEST_LIFE_HOURS: Final = 24.0
 """What a band leaves open: its machines may have run all month, or a day each, the length of a training job. The lower
@@ -36,7 +41,8 @@ _PRIOR_PER_HOUR: Final = (0.001, 0.1)
 between or near these ends."""
 
 CHANCES: Final = (0.1, 0.3, 0.5, 0.7, 0.9)
-"""Quantiles that stand for a hazard, equally likely: the middles of five parts. Beyond the ends nothing is known."""
+"""Quantiles that stand for a hazard, equally likely: the middles of five parts. Beyond the ends nothing is known, so a
+mean over them is one of the middle 80 %, and is called so."""
 
 _Z: Final = np.array([NormalDist().inv_cdf(chance) for chance in CHANCES])
 
@@ -74,7 +80,7 @@ def _of_bands(lowest: int, highest: int) -> Hazard:
     return Hazard(
         -math.log1p(-low) / LONGEST_LIFE_HOURS,
         -math.log1p(-high) / SHORTEST_LIFE_HOURS,
-        f"{first} a month" if lowest == highest else f"{first} to {last} a month in other regions",
+        f"{first} a month" if lowest == highest else f"{first} to {last} a month in other regions or years",
     )
 
 
@@ -92,9 +98,12 @@ HAZARDS: Final = (
 """The prior, and every range of bands from a lowest to a highest one."""
 
 
-def hazard_of_range(lowest: str, highest: str) -> int:
-    """Return the row of `HAZARDS` for a range of bands, in the words of `INTERRUPTION_BANDS`."""
-    return 1 + _RANGES.index((INTERRUPTION_BANDS.index(lowest), INTERRUPTION_BANDS.index(highest)))
+def hazard_of_range(lowest: str, highest: str, years: int = 0) -> int:
+    """Return the row of `HAZARDS` for a range of `INTERRUPTION_BANDS` that was read so many years ago."""
+    most = len(INTERRUPTION_BANDS) - 1
+    moved = years * BANDS_PER_YEAR
+    low = max(INTERRUPTION_BANDS.index(lowest) - moved, 0)
+    return 1 + _RANGES.index((low, min(INTERRUPTION_BANDS.index(highest) + moved, most)))
 
 
 def hazard_of_band(band: str) -> int:
@@ -108,13 +117,14 @@ def hazard_of_band(band: str) -> int:
 
 
 @lru_cache(maxsize=4096)
-def find_hazards(cloud: str, instance_type: str) -> tuple[Mapping[str, int], int]:
+def find_hazards(cloud: str, instance_type: str, as_of: date | None = None) -> tuple[Mapping[str, int], int]:
     """
     Return what is published of a machine type.
 
     Args:
         cloud: as in the price book.
         instance_type: as in the price book.
+        as_of: the day to which the ages of bands count, in whole years; None takes each as of now.
 
     Returns:
         The row of `HAZARDS` by region, and the row for every other region: the range of the known ones, or `PRIOR`.
@@ -124,7 +134,17 @@ def find_hazards(cloud: str, instance_type: str) -> tuple[Mapping[str, int], int
     for region in sorted(regions):
         band = interruption_band(cloud, instance_type, region)
         if not isinstance(band, Unknown):
-            hazards[region] = hazard_of_range(band.lowest, band.highest)
+            hazards[region] = hazard_of_range(band.lowest, band.highest, _count_years(band.as_of, as_of))
     elsewhere = interruption_band(cloud, instance_type, "")
-    other = PRIOR if isinstance(elsewhere, Unknown) else hazard_of_range(elsewhere.lowest, elsewhere.highest)
-    return hazards, other
+    if isinstance(elsewhere, Unknown):
+        return hazards, PRIOR
+    years = _count_years(elsewhere.as_of, as_of)
+    return hazards, hazard_of_range(elsewhere.lowest, elsewhere.highest, years)
+
+
+def _count_years(read_on: str, as_of: date | None) -> int:
+    """Return whole years since a day, month or year."""
+    if as_of is None:
+        return 0
+    year, month, day = (*map(int, read_on.split("-")), 1, 1)[:3]
+    return max(as_of.year - year - ((as_of.month, as_of.day) < (month, day)), 0)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal, TypeAlias
 from pydantic import Field
 
 from trainfare_core.changes.cost_change import CostChange
-from trainfare_core.documents import Document
+from trainfare_core.documents import Document, leave_out_empty
 from trainfare_core.ledger.run_record import RunRecord
 from trainfare_core.number_format import figures, hours_range, hours_text, percent
 from trainfare_core.recommendation import Constraints, CriticalBatchFacts, Interval, JobSummary, Option
@@ -26,6 +26,10 @@ GUESS_FACTOR: Final = 10.0
 that was left out took six times its prediction in the median (docs/accuracy.md)."""
 
 
+LIKELY_OVER: Final = 4 / 3
+"""A median so many times a limit says that the run is likely over it, though not surely. A chosen value."""
+
+
 class BudgetCheck(Document):
     """Result of a check: `within` or `over` holds with the asked confidence, anything between is `cannot_tell`."""
 
@@ -33,6 +37,9 @@ class BudgetCheck(Document):
     tool_version: str
     job: JobSummary
     verdict: BudgetVerdict
+    likely_over: bool = Field(
+        default=False, description="cannot tell, but by its median the run is a third or more over a limit"
+    )
     reason: str = Field(description="the verdict in a sentence, with its numbers")
     constraints: Constraints
     probability_within: Annotated[float, Field(ge=0, le=1)] | None = Field(
@@ -51,6 +58,33 @@ class BudgetCheck(Document):
         default=(), description="last runs of the job in the ledger that was named, newest first"
     )
     notes: tuple[str, ...] = ()
+
+    _leave_out = leave_out_empty("likely_over")
+
+
+def name_verdict(verdict: str, *, likely_over: bool) -> str:
+    """
+    Return a verdict, or the status of a finding, in words.
+
+    >>> name_verdict("cannot_tell", likely_over=False), name_verdict("cannot_tell", likely_over=True)
+    ('cannot tell', 'over by the estimate, not certain')
+    """
+    return "over by the estimate, not certain" if likely_over else verdict.replace("_", " ")
+
+
+def is_likely_over(best: Option, limit: float | None, interval: Interval) -> bool:
+    """
+    Return whether the median of a run is a third or more over a limit, and neither a guess nor an unknown loader.
+
+    Args:
+        best: the run.
+        limit: in the unit of the interval; None: there is none.
+        interval: the run's dollars or hours.
+    """
+    over = limit is not None and interval.mid >= LIKELY_OVER * limit
+    return (
+        over and not is_undecided(best, limit, interval) and find_breaking_rate(best, limit, interval) is None
+    )
 
 
 def judge(
@@ -91,13 +125,15 @@ def judge(
     )
     if verdict == "over" and any(find_breaking_rate(*limit) is not None for limit in limits):
         verdict = "cannot_tell"
+    likely_over = verdict == "cannot_tell" and any(is_likely_over(*limit) for limit in limits)
     return BudgetCheck(
         tool_version=__version__,
         job=job_summary(profile),
         verdict=verdict,
+        likely_over=likely_over,
         reason=f"cannot tell: {best_option}"
         if isinstance(best_option, str)
-        else _write_reason(verdict, best_option, constraints),
+        else _write_reason(verdict, best_option, constraints, likely_over=likely_over),
         constraints=constraints,
         probability_within=chance,
         best=best,
@@ -182,7 +218,9 @@ def explain_rate(best: Option, rate: float) -> str:
     )
 
 
-def _write_reason(verdict: BudgetVerdict, best: Option, constraints: Constraints) -> str:
+def _write_reason(
+    verdict: BudgetVerdict, best: Option, constraints: Constraints, *, likely_over: bool
+) -> str:
     cost = f"{best.run_usd.mid:,.2f} USD ({best.run_usd.low_80:,.2f} to {best.run_usd.high_80:,.2f})"
     hours = best.run_hours
     time = hours_range(hours.mid, hours.low_80, hours.high_80, "()")
@@ -193,6 +231,8 @@ def _write_reason(verdict: BudgetVerdict, best: Option, constraints: Constraints
     )
     limits = " and ".join(text(value) for text, value in given if value is not None)
     words = {"within": "within", "over": "over", "cannot_tell": "cannot tell if within"}[verdict]
+    if likely_over:
+        words = f"{name_verdict(verdict, likely_over=True)}, against"
     count = f"{best.nodes} x " if best.nodes > 1 else ""
     run = f"{count}{best.machine} ({best.purchase_option}) takes {time} and costs {cost}"
     if best.guess_because:

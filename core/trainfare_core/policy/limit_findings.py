@@ -9,12 +9,13 @@ from typing import Final, Literal, TypeAlias
 from pydantic import Field
 
 from trainfare_core.changes.cost_change import ChangeRange
-from trainfare_core.documents import Record
+from trainfare_core.documents import Record, leave_out_empty
 from trainfare_core.number_format import hours_text, percent, round_figure
 from trainfare_core.policy.budget_check import (
     BudgetVerdict,
     explain_rate,
     find_breaking_rate,
+    is_likely_over,
     is_undecided,
     verdict_of,
 )
@@ -45,6 +46,11 @@ class Finding(Record):
     level: Literal["none", "note", "warning", "error"] = Field(
         description="what it does: an error fails the check, a warning does not, none is a rule that is kept"
     )
+    likely_over: bool = Field(
+        default=False, description="cannot tell, but by its median the run is a third or more over the limit"
+    )
+
+    _leave_out = leave_out_empty("likely_over")
 
 
 def run_findings(
@@ -88,7 +94,9 @@ def run_findings(
         status, rate = _STATUS[verdict_of(chance, confidence)], find_breaking_rate(best, limit, interval)
         if rate is not None and status != "kept":
             status, text = "cannot_tell", f"{text}{explain_rate(best, rate)}"
-        findings.append(_finding(rule, status, text))
+        likely_over = status == "cannot_tell" and is_likely_over(best, limit, interval)
+        finding = _finding(rule, status, text)
+        findings.append(finding.model_copy(update={"likely_over": likely_over}))
     if hourly is not None:
         text = f"{best.usd_per_hour:,.2f} USD an hour, limit {hourly:,.2f} USD an hour"
         findings.append(_finding("max_usd_per_hour", "broken" if over_hourly else "kept", text))

@@ -1,11 +1,10 @@
 """
 Feasible options as columns: which there are, their total order, and their Pareto front (part of stage 6).
 
-**Order.** Options are sorted by the objective, then by the other of dollars and hours (by dollars where both are
-weighed), then drop-in before
-needs porting, then by provider, service, instance type, purchase option, shape, nodes, region, zone, price
-date and source: no two options are equal in all of these, so the order is total and does not depend on how
-the rows came in.
+**Order.** Drop-ins stand before machines that need porting, whose work is in no figure. Each are sorted by the
+objective, then by the other of dollars and hours (by dollars where both are weighed), then by provider, service,
+instance type, purchase option, shape, nodes, region, zone, price date and source: no two options are equal in all of
+these, so the order is total and does not depend on how the rows came in.
 
 **Front.** An option is on the front of expected dollars, hours and the chance to keep the limits unless another one is
 at least as good in all three of its mean dollars, the hours within
@@ -112,6 +111,7 @@ def best_entries(priced: PricedRuns, entries: Entries, objective: Objective, lim
     rows = np.arange(len(entries.run))
     if limit < len(rows):
         lead, _ = entries.leads(objective)
+        lead = np.where(priced.needs_porting[entries.run], lead + np.ptp(lead) + 1.0, lead)
         rows = np.flatnonzero(lead <= np.partition(lead, limit)[limit])
     return rows[in_order(priced, take(entries, rows), objective)[:limit]]
 
@@ -128,7 +128,6 @@ def best_of_each(priced: PricedRuns, entries: Entries, objective: Objective, gro
     lowest = find_least(lead, group_of, int(group_of.max(initial=0)) + 1)
     rows = np.flatnonzero(lead == lowest[group_of])
     rows = rows[in_order(priced, take(entries, rows), objective)]
-    rows = rows[np.argsort(porting[rows], kind="stable")]
     _, first = np.unique(group_of[rows], return_index=True)
     return rows[np.sort(first)]
 
@@ -141,9 +140,9 @@ def in_order(priced: PricedRuns, entries: Entries, objective: Objective) -> Rows
             _places(priced, entries.offer),
             priced.nodes[entries.run],
             priced.machine_of_run[entries.run],
-            priced.needs_porting[entries.run],
             second,
             lead,
+            priced.needs_porting[entries.run],
         )
     )
 

@@ -15,9 +15,9 @@ NOTED_LOADER_RATE: Final = 100.0
 about a hundred JPEGs of ImageNet a second. A planning figure."""
 
 NoteKind: TypeAlias = Literal[
-    "guess", "correction", "porting", "spot", "faster_plan", "loader_rate", "unused_devices", "fp8", "quota", "nodes",
-    "price_range", "price_date", "caveat", "currency", "max_time", "rests_on", "unmeasured_software", "same_machine",
-    "same_price", "other",
+    "guess", "correction", "porting", "spot", "faster_plan", "loader_rate", "unused_devices", "fp8", "emulated",
+    "quota", "nodes", "price_range", "price_date", "caveat", "currency", "max_time", "rests_on", "unmeasured_software",
+    "same_machine", "same_price", "other",
 ]  # fmt: skip
 
 _WORDS: Final[Mapping[str, str]] = {

@@ -120,7 +120,9 @@ class SpotFallback(Record):
 class SpotOutlook(Record):
     """What interruptions mean for a run on spot machines."""
 
-    interruptions: Finite = Field(description="expected in the run, of any of its machines")
+    interruptions: Finite = Field(
+        description="expected in the run, of any of its machines, over the middle 80 % of their rates"
+    )
     per_machine_hour: Interval = Field(description="interruptions; the rate is known no better")
     rate_source: str
     waiting_hours: Finite = Field(

@@ -47,8 +47,8 @@ def cost_assumptions(
         (
             "spot machines are taken back as often as AWS's band of the machine and region says, where it has one "
             f"(>20% a month: {worst.low_per_hour:.1g} to {worst.high_per_hour:.1g} times per machine and hour, because "
-            "no cloud says how long its machines had run; a band that did not come with the price is as old as "
-            f"{bands_of}, for which the range is no wider), "
+            "no cloud says how long its machines had run; a band that did not come with the price is of "
+            f"{bands_of} or later, and one band wider to either side for each year since), "
             f"else {prior.low_per_hour:g} to {prior.high_per_hour:g} "
             "times (a planning figure); one loss stops all machines, repeats what was not saved, waits "
             f"{SPOT_WAIT_S / 60:g} minutes for capacity on average and starts again"

@@ -12,11 +12,14 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from trainfare.cli.option_groups import Format, group_options
-from trainfare.cli.output import write_blocks
-from trainfare_core.errors import InputError
+from trainfare.cli.options import DecisionPriceOptions, JobArgument
+from trainfare.cli.output import show_wait, warn, write_blocks
+from trainfare.cli.target import TargetOptions, profile_of
+from trainfare_core.errors import CannotTellError, InputError
 
 if TYPE_CHECKING:
     from trainfare_core.decline import RunState, Series
+    from trainfare_core.recommendation import Option
 
 app = typer.Typer(
     name="decline", help="How the cost of the same run changes over the years.", no_args_is_help=True
@@ -55,6 +58,8 @@ def claims(output: Format = "table") -> None:
 @app.command("forecast")
 @group_options
 def forecast(
+    job: JobArgument = None,
+    *,
     until: Annotated[str, typer.Option(metavar="DATE", help="last date to forecast, e.g. 2030 or 2027-06")],
     cost: Annotated[float | None, typer.Option(help="cost now, USD; forecast from published rates")] = None,
     date: Annotated[
@@ -66,12 +71,21 @@ def forecast(
     law: Annotated[Literal["moore", "wright"], typer.Option(help="law to fit to --series")] = "moore",
     question: QuestionOption = "compute",
     domain: DomainOption = "language",
+    prices: DecisionPriceOptions,
+    target: TargetOptions,
     output: Format = "table",
 ) -> None:
-    """Forecast the cost of a run: median, 50 and 90 % intervals, and the chance that it is cheaper."""
+    """Forecast the cost of a TARGET's run, or --cost: median, 50 and 90 % intervals, the chance that it is cheaper."""
     from trainfare.cli.decline_tables import build_forecast
     from trainfare_core.decline import decimal_year, forecast_from_priors, forecast_from_series
 
+    if job is not None:
+        if cost is not None or date is not None or series is not None:
+            raise InputError(
+                "decline forecast: a TARGET has its cost and date; leave out --cost, --date and --series"
+            )
+        best = _price_job(job, target, prices)
+        cost, date = best.run_usd.mid, best.price_observed_on
     with decline_errors_as_input():
         last = decimal_year(until)
         if series is not None and cost is None:
@@ -79,14 +93,18 @@ def forecast(
         elif cost is not None and date is not None and series is None:
             answer = forecast_from_priors(cost, decimal_year(date), last, question=question, domain=domain)
         else:
-            raise InputError("decline forecast: give --cost with --date, or --series alone")
+            raise InputError("decline forecast: give a TARGET, --cost with --date, or --series alone")
     write_blocks(answer, build_forecast(answer), output)
 
 
 @app.command("wait")
 @group_options
 def wait(
-    cost: Annotated[float, typer.Option(help="cost of the run now, USD")],
+    job: JobArgument = None,
+    *,
+    cost: Annotated[
+        float | None, typer.Option(help="cost of the run now, USD; default: that of the TARGET's cheapest")
+    ] = None,
     value_per_month: Annotated[float, typer.Option(help="value of having the model, USD a month")],
     yearly_decline: Annotated[
         float | None, typer.Option(help="decline taken as certain, percent a year; default: published rates")
@@ -94,15 +112,27 @@ def wait(
     question: QuestionOption = "compute",
     domain: DomainOption = "language",
     discount: Annotated[float, typer.Option(help="interest, percent a year")] = 10.0,
-    run_days: Annotated[float, typer.Option(help="length of the run, days")] = 0.0,
+    run_days: Annotated[
+        float | None,
+        typer.Option(help="length of the run, days; default: that of the TARGET's cheapest, else 0"),
+    ] = None,
     obsolete_years: Annotated[float, typer.Option(help="years until the model is obsolete")] = 5.0,
     confidence: Annotated[float, typer.Option(help="chance with which the decision must hold")] = 0.9,
+    prices: DecisionPriceOptions,
+    target: TargetOptions,
     output: Format = "table",
 ) -> None:
     """Train now or wait: best start, break-even value and regret, over the uncertainty of the decline."""
     from trainfare.cli.decline_tables import build_wait
     from trainfare_core import decline
 
+    if (job is None) == (cost is None):
+        raise InputError("decline wait: give a TARGET or --cost")
+    if cost is None:
+        best = _price_job(job, target, prices)
+        cost = best.run_usd.mid
+        run_days = best.run_hours.mid / 24 if run_days is None else run_days
+    run_days = run_days or 0.0
     for option, value, above in (
         ("--cost", cost, True),
         ("--discount", discount, True),
@@ -131,6 +161,31 @@ def wait(
             confidence=confidence,
         )
     write_blocks(answer, build_wait(answer), output)
+
+
+def _price_job(job: str | None, target: TargetOptions, prices: DecisionPriceOptions) -> Option:
+    """
+    Return the cheapest run of a TARGET.
+
+    Raises:
+        CannotTellError: there is none, or the length of the run is not known.
+    """
+    from trainfare.recommendation import rank_job
+    from trainfare_core.ranking.pricing.request import Request
+
+    choice = prices.choice()
+    with profile_of(target.require_target(job), target) as traced:
+        profile = traced()
+    with show_wait("pricing every machine"):
+        ranking = rank_job(profile, Request(), choice)
+    warn(ranking.warnings)
+    best = ranking.answer.best("cheapest")
+    if best is None or ranking.answer.basis != "whole_run":
+        unknown = (
+            profile.plan.unknown_because or ranking.answer.unknown_because or "no machine runs it as it is"
+        )
+        raise CannotTellError(f"the cost of the run is not known: {unknown}")
+    return best
 
 
 @app.command("decompose")

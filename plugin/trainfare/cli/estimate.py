@@ -43,4 +43,6 @@ def estimate(
                 )
         return with_implementation(loader.apply_to(profile), implementation or "eager")
 
+    # No script stands against recomputation, which may save a machine.
+    limits = limits if request.recompute else limits.allowing("checkpointing")
     ranking.answer(limits, prices, trace, compare=True)

@@ -98,6 +98,9 @@ def _write_files(files: dict[str, str], *, dry_run: bool, force: bool) -> Iterat
     """Write what is not there, and yield a line on each file."""
     for name, text in files.items():
         path = Path(name)
+        if not path.parent.resolve().is_relative_to(Path().resolve()):
+            yield f"left {name}: its folder is a link that leads out of this one"
+            continue
         if path.exists() and not force:
             yield f"kept {name}; --force writes it again"
             continue

@@ -173,6 +173,11 @@ class RunLimits(LimitOptions):
         """Whether plans may change the precision, for which a TARGET is traced in all of them."""
         return "precision" in (self._typed.get("allow") or ()) and not self._typed.get("keep_plan")
 
+    def allowing(self, change: str) -> RunLimits:
+        """Return the limits with one more change of the plan allowed; as they are under --keep-plan."""
+        allow = [*(self._typed.get("allow") or ()), change]
+        return self if self._typed.get("keep_plan") else RunLimits(**{**self._typed, "allow": allow})
+
     def check_given(self) -> None:
         """
         Check that there is a limit to check, before anything is traced.

@@ -19,12 +19,13 @@ from trainfare_core.errors import InputError, UnknownNameError
 from trainfare_core.number_format import shorten_text
 from trainfare_providers.disk.files import read_input
 
-Task: TypeAlias = Literal["text", "text-class", "image-class"]
+Task: TypeAlias = Literal["text", "text-class", "image-class", "speech"]
 
 _CONFIG: Final = "config.json"
 _MOST_CONFIG_BYTES: Final = 2**20
 """A configuration has some kilobytes; a larger file is another one, named by mistake."""
 _TASKS: Final[Mapping[str, Task]] = {
+    "WhisperForConditionalGeneration": "speech",
     "ForCausalLM": "text",
     "LMHeadModel": "text",
     "ForMaskedLM": "text",
@@ -38,6 +39,14 @@ _OTHER_TASKS: Final = ("detection", "segmentation", "video", "optical_flow", "qu
 _USUAL_PIXELS: Final = 224
 """Side of the images that most of torchvision's models are trained on."""
 _NAMES_SHOWN: Final = 8
+_TO_DESCRIBE: Final[Mapping[str, str]] = {
+    "clip": "it is trained on pairs of an image and a text",
+    "mamba": "its scan is a kernel of its own, which a trace without a GPU does not see",
+    "sdxl": "its U-Net is trained on latents and noise",
+    "stable-diffusion": "its U-Net is trained on latents and noise",
+    "wav2vec2": "its loss depends on the lengths of the sound and of the text",
+}
+"""Beginnings of names that many ask for, whose step no name alone says, and why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +61,7 @@ class FoundModel:
         build: builds it with weights drawn at random; nothing is downloaded.
         tokens: of the longest sequence that it takes; None where there is no such limit, or no sequence.
         image_size: pixels of one side, for images.
+        sound: mel bins and frames of one clip, for speech.
     """
 
     name: str
@@ -60,6 +70,7 @@ class FoundModel:
     build: Callable[[], nn.Module]
     tokens: int | None = None
     image_size: int | None = None
+    sound: tuple[int, int] | None = None
 
 
 def model_named(name: str) -> FoundModel:
@@ -95,6 +106,9 @@ def model_named(name: str) -> FoundModel:
         model = None if slash else _of_package(origin, name)
         if model is not None:
             return model
+    family = next((family for family in _TO_DESCRIBE if path.name.lower().startswith(family)), "")
+    if family:
+        raise InputError(f"--model {name}: {_TO_DESCRIBE[family]}: describe the run as a TARGET")
     if slash:
         msg = f"--model {name}: looks like a name on the Hugging Face Hub, and nothing is downloaded"
         raise InputError(f"{msg}: save its config.json and give that file")
@@ -184,8 +198,10 @@ def _of_transformers(name: str, origin: str, architecture: str, config: Any) -> 
         origin,
         task,
         lambda: kind(config),
-        tokens=_longest(config) if task != "image-class" else None,
+        tokens=_longest(config) if task in ("text", "text-class") else None,
         image_size=getattr(config, "image_size", None),
+        # The encoder halves the frames before its positions.
+        sound=(config.num_mel_bins, 2 * config.max_source_positions) if task == "speech" else None,
     )
 
 

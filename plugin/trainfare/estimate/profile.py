@@ -21,6 +21,10 @@ from trainfare_core.number_format import shorten_text
 _METHODS: Final[dict[str, Method]] = {"full": "full_finetune", "lora": "lora", "qlora": "qlora"}
 
 
+_SPOKEN_TOKENS: Final = 448
+"""Of one clip of 30 s: all that Whisper's decoder has positions for, to which its batches are padded."""
+
+
 class _Step(nn.Module):
     """The usual training step of a model: its loss, and AdamW."""
 
@@ -29,8 +33,12 @@ class _Step(nn.Module):
         self.model, self.task = model, task
 
     def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
-        """Return the loss of token numbers (batch, tokens) or of images (batch, 3, size, size)."""
+        """Return the loss of tokens (batch, tokens), images (batch, 3, size, size) or sound (batch, mel, frames)."""
         del batch_idx
+        if self.task == "speech":
+            words = torch.zeros(len(batch), _SPOKEN_TOKENS, dtype=torch.long, device=batch.device)
+            spoken: Tensor = self.model(input_features=batch, labels=words).loss
+            return spoken
         labels = torch.zeros(len(batch), dtype=torch.long, device=batch.device)
         if self.task == "image-class":
             output = self.model(batch)
@@ -67,7 +75,7 @@ def estimate_profile(request: EstimateRequest) -> JobProfile:
     steps, micro_batch = request.steps(), request.count_traced_samples()
     model = model_named(request.model)
     shape = _shape(model, request)
-    text = model.task != "image-class"
+    text = model.task in ("text", "text-class")
     job = TrainingJob(
         module=lambda: _Step(model.build().train(), model.task),
         batch=lambda: torch.zeros(micro_batch, *shape, dtype=torch.long if text else torch.float32),
@@ -81,11 +89,11 @@ def estimate_profile(request: EstimateRequest) -> JobProfile:
         _METHODS[request.method],
         job.precision,
         lora_rank=request.lora_rank,
-        trains_head=model.task != "text",
+        trains_head=model.task in ("text-class", "image-class"),
         recompute=request.recompute,
     )
     profile = tracer_of(job)(change)
-    plan = f"a micro-batch of {micro_batch} stands for the script's"
+    plan = f"the micro-batch is {micro_batch}"
     if request.micro_batch is None:
         plan += ": it was chosen, --micro-batch gives yours and --allow plan takes the fastest"
     usual = "the model's own loss and AdamW, without your data, evaluation and checkpoints"
@@ -100,9 +108,12 @@ def estimate_profile(request: EstimateRequest) -> JobProfile:
 
 def _shape(model: FoundModel, request: EstimateRequest) -> tuple[int, ...]:
     """Return the shape of one sample."""
-    if model.task == "image-class":
+    if model.task in ("image-class", "speech"):
         if request.tokens is not None or request.seq is not None:
-            raise InputError(f"{model.name} takes images: give --samples in place of --tokens and --seq")
+            what = "images" if model.task == "image-class" else "clips of sound"
+            raise InputError(f"{model.name} takes {what}: give --samples in place of --tokens and --seq")
+        if model.sound is not None:
+            return model.sound
         pixels = request.image_size or model.image_size
         if not isinstance(pixels, int):
             raise InputError(f"{model.name}: give --image-size, the pixels of one side")

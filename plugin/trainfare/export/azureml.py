@@ -15,6 +15,7 @@ from trainfare_core.recommendation import PREDICTION_TAG
 
 _SCHEMAS: Final = "https://azuremlschemas.azureedge.net/latest"
 _SIZE: Final = re.compile(r"Standard_[A-Z]+\d+[A-Za-z0-9_-]*")
+_STOP: Final = "Azure ML cancels the job, and the cluster gives its machines back"
 _FAST_NETWORK: Final = re.compile(r"Standard_[A-Z]+\d+[a-z]*r")
 """Azure's names have an r where the machines of a cluster share an RDMA network."""
 
@@ -53,7 +54,7 @@ def export_azureml(plan: PlanToExport) -> ExportedFiles:
     is_listed = option.price_fetched_at is not None and not has_caveat(option, "not_checked")
     listed = f"Your workspace listed {size} when its prices were read."
     unlisted = f"It was not checked that your workspace has {size}: az ml compute list-sizes."
-    facts = list_facts(plan, body, f"{how}. {listed if is_listed else unlisted}")
+    facts = list_facts(plan, body, f"{how}. {listed if is_listed else unlisted}", stop=_STOP)
     return ExportedFiles(format_yaml(job, facts), {"-compute.yml": format_yaml(cluster)})
 
 
@@ -88,6 +89,8 @@ def _write_job(plan: PlanToExport, cluster: str, tags: dict[str, str]) -> dict[s
         },
         "tags": tags,
     }
+    if (limit_s := plan.find_limit_s()) is not None:
+        job["limits"] = {"timeout": limit_s}
     if devices * option.nodes > 1:
         job["distribution"] = {"type": "pytorch", "process_count_per_instance": devices}
     if launch.data:

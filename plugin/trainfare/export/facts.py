@@ -10,6 +10,7 @@ from trainfare.export.plan import CHECKPOINT_VARIABLE, DATA_VARIABLE, VISIBLE_VA
 from trainfare.loops import format_plan
 from trainfare.report import wording
 from trainfare.report.escape import terminal_text
+from trainfare_core.number_format import hours_text
 from trainfare_core.recommendation import Launch, Option
 
 _FILL_IN: Final = re.compile(r"FILL_IN_[A-Z_]+")
@@ -42,7 +43,9 @@ def list_fill_ins(text: str) -> list[str]:
     ]
 
 
-def list_facts(plan: PlanToExport, body: str, how: str, machines: Sequence[Option] = ()) -> list[str]:
+def list_facts(
+    plan: PlanToExport, body: str, how: str, machines: Sequence[Option] = (), *, stop: str
+) -> list[str]:
     """
     Return what is said above the text of a file, what is to be filled in first.
 
@@ -51,6 +54,7 @@ def list_facts(plan: PlanToExport, body: str, how: str, machines: Sequence[Optio
         body: the text.
         how: how the file is started.
         machines: that the file names, in its order; empty: it names none.
+        stop: what happens at the time limit.
     """
     option, answer = plan.option, plan.answer
     limits = answer.constraints
@@ -91,9 +95,22 @@ def list_facts(plan: PlanToExport, body: str, how: str, machines: Sequence[Optio
         f"Read the data from the folder that {DATA_VARIABLE} names." * (DATA_VARIABLE in body),
         "The script does not run there as it is: port it first." if option.needs_porting else "",
         *map(wording.note_sentence, option.notes),
+        _describe_limit(plan, machines, stop),
         how,
     ]
     return [terminal_text(fact) for fact in facts if fact]
+
+
+def _describe_limit(plan: PlanToExport, machines: Sequence[Option], stop: str) -> str:
+    limit_s = plan.find_limit_s(machines)
+    if limit_s is None:
+        return "No time limit: the length of the run is not known."
+    slowest = ", on the slowest of these machines" if len(machines) > 1 else ""
+    each = " of each start" if plan.option.spot is not None else ""
+    return (
+        f"Time limit{each}: {hours_text(limit_s / 3600)}; 99 of 100 such runs end within it{slowest}. Then {stop}. "
+        "Checkpoints that were written stay."
+    )
 
 
 def _describe_unused(option: Option, body: str) -> str:

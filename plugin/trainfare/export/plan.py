@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -26,6 +27,11 @@ CHECKPOINT_VARIABLE: Final = "TRAINFARE_CHECKPOINTS"
 """Environment variable with the folder for checkpoints, where the target mounts one."""
 DATA_VARIABLE: Final = "TRAINFARE_DATA"
 """Environment variable with the folder of the training data, where the settings say what the target mounts there."""
+MOST_SLOWER: Final = 2
+"""Of two machines in one file: how many times as long as on the first a run may take on the other. The longest of them
+is the time limit, so a run that hangs on the first costs at most as many times what it may."""
+_AT_99: Final = 2.3263 / 1.2816
+"""Of a log-normal quantity: its 99 % end over its 90 % end, in logarithms from the median."""
 VISIBLE_VARIABLE: Final = "CUDA_VISIBLE_DEVICES"
 """Environment variable with the GPUs that a process sees, of NVIDIA's and of AMD's software."""
 
@@ -96,9 +102,26 @@ class PlanToExport:
         return {VISIBLE_VARIABLE: ",".join(map(str, range(devices)))} if self.option.service != "tpu" else {}
 
     def find_machines(self, services: frozenset[str]) -> tuple[Option, ...]:
-        """Return the plan's machine and those that run the same plan on the services of a target."""
-        same = (option for option in self.alternatives if services & {option.service, *option.also_services})
+        """Return the plan's machine and those that run the same plan on the services of a target, none far slower."""
+        same = (
+            option
+            for option in self.alternatives
+            if services & {option.service, *option.also_services}
+            and find_limit_s(option) <= MOST_SLOWER * find_limit_s(self.option)
+        )
         return (self.option, *same)[:MOST_MACHINES]
+
+    def find_limit_s(self, machines: Sequence[Option] = ()) -> int | None:
+        """Return the seconds within which 99 of 100 such runs end on each machine; None: the length is not known."""
+        return (
+            max(map(find_limit_s, machines or (self.option,))) if self.answer.basis == "whole_run" else None
+        )
+
+    def list_timeout_words(self, machines: Sequence[Option] = ()) -> list[str]:
+        """Return what a shell puts before a command to end it at the limit; nothing where there is none."""
+        limit_s = self.find_limit_s(machines)
+        # Two minutes to save, as SageMaker leaves.
+        return [] if limit_s is None else ["timeout", "--signal=TERM", "--kill-after=120", str(limit_s)]
 
     def list_command_words(self, folder: str = "") -> list[str]:
         """
@@ -132,6 +155,14 @@ class PlanToExport:
             flags += [f"--trainer.callbacks.{argument}" for argument in (*arguments, "save_last=true")]
             flags.append("--ckpt_path=last")
         return flags
+
+
+def find_limit_s(option: Option) -> int:
+    """Return the seconds within which 99 of 100 such runs end on the machine of an option."""
+    hours = option.run_hours
+    if not hours.mid:
+        return 3600
+    return math.ceil(3600 * hours.mid * math.exp(_AT_99 * math.log(hours.high_80 / hours.mid)))
 
 
 def choose_plan(answer: Recommendation, name: str, launch: Launch, *, porting: bool = False) -> PlanToExport:

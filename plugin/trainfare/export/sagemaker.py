@@ -11,7 +11,13 @@ from importlib import import_module
 from typing import Any, Final
 
 from trainfare.export.facts import list_facts
-from trainfare.export.plan import CHECKPOINT_VARIABLE, DATA_VARIABLE, ExportedFiles, PlanToExport
+from trainfare.export.plan import (
+    CHECKPOINT_VARIABLE,
+    DATA_VARIABLE,
+    ExportedFiles,
+    PlanToExport,
+    find_limit_s,
+)
 from trainfare.export.torchrun import list_torchrun_words
 from trainfare.report.escape import markdown_text
 from trainfare_core.clouds import SYSTEM_DISK_GIB
@@ -34,8 +40,16 @@ _LONGEST_WORD: Final = 256
 _MOST_WORDS: Final = 100
 _EFA_RDMA: Final = re.compile(r"ml\.p(4d|4de|5e?n?|6-b\d+)\.")
 """Machines whose network adapter reads and writes the memory of another machine."""
-_AT_99: Final = 2.3263 / 1.2816
-"""Of a log-normal quantity: its 99 % end over its 90 % end, in logarithms from the median."""
+_EFA_VARIABLES: Final = {
+    "FI_PROVIDER": "efa",
+    "FI_EFA_USE_DEVICE_RDMA": "1",
+    "RDMAV_FORK_SAFE": "1",  # loaders fork
+    "NCCL_PROTO": "simple",  # the adapter delivers out of order
+}
+"""What SageMaker's own launcher sets (aws/sagemaker-training-toolkit, `torch_distributed.py`)."""
+_USUAL_QUOTA_S: Final = 5 * 24 * 3600
+"""Longest run of a training job in an account that asked for no more (AWS's page of SageMaker's quotas)."""
+_STOP: Final = f"SageMaker sends TERM, two minutes later KILL; what lies in {CHECKPOINTS} is in S3"
 _WAIT_AT_99: Final = math.log(100)
 """Of an exponential wait: 99 of 100 are shorter than so many means."""
 
@@ -61,7 +75,13 @@ def export_sagemaker(plan: PlanToExport) -> ExportedFiles:
         f"Start: aws sagemaker create-training-job --region {option.region} --cli-input-json file://FILE; the code "
         "lies in the bucket's folder code. A second job needs another TrainingJobName."
     )
-    facts = list_facts(plan, text, how, machines)
+    runtime_s = request["StoppingCondition"]["MaxRuntimeInSeconds"]
+    if runtime_s > _USUAL_QUOTA_S:
+        how = (
+            "An account may train for 5 days at a time until it asks for more: raise its quota 'Longest run time for "
+            f"a training job' to {runtime_s:,} s, or the request is refused. {how}"
+        )
+    facts = list_facts(plan, text, how, machines, stop=_STOP)
     page = "# Before the start\n\n" + "".join(f"- {markdown_text(fact)}\n" for fact in facts)
     return ExportedFiles(text, {".md": page})
 
@@ -73,7 +93,7 @@ def _write_request(plan: PlanToExport, machines: Sequence[Option]) -> dict[str, 
     slug = re.sub(r"[^A-Za-z0-9]+", "-", plan.answer.job.name)[:30].strip("-")
     torchrun = " ".join(list_torchrun_words(plan, "$NODE_RANK", "$MASTER_ADDR"))
     meet = 'eval "$(python -c "$TRAINFARE_RENDEZVOUS")" && ' if option.nodes > 1 else ""
-    runtime_s = max(map(find_runtime_s, machines))
+    runtime_s = max(map(find_limit_s, machines))
     environment = {
         **plan.list_variables(f"{CHECKPOINTS}/trainfare-ledger"),
         CHECKPOINT_VARIABLE: CHECKPOINTS,
@@ -82,7 +102,7 @@ def _write_request(plan: PlanToExport, machines: Sequence[Option]) -> dict[str, 
     if option.nodes > 1:
         environment["TRAINFARE_RENDEZVOUS"] = RENDEZVOUS
         if all(_EFA_RDMA.match(machine.instance_type) for machine in machines):
-            environment |= {"FI_PROVIDER": "efa", "FI_EFA_USE_DEVICE_RDMA": "1"}
+            environment |= _EFA_VARIABLES
     request: dict[str, Any] = {
         "TrainingJobName": f"{f'trainfare-{slug}'.rstrip('-')}-{option.plan_id}",
         "RoleArn": launch.role or "arn:aws:iam::FILL_IN_ACCOUNT:role/FILL_IN_ROLE",
@@ -126,7 +146,7 @@ def _find_machines(plan: PlanToExport, shapes: Any) -> tuple[Option, ...]:
     others = (
         machine
         for machine in plan.find_machines(frozenset({"sagemaker"}))[1:]
-        if machine.region == option.region and find_runtime_s(machine) <= MOST_RUNTIME_S
+        if machine.region == option.region and find_limit_s(machine) <= MOST_RUNTIME_S
     )
     return (option, *others)
 
@@ -137,14 +157,6 @@ def _write_machines(plan: PlanToExport, machines: Sequence[Option]) -> dict[str,
         {"InstanceType": machine.instance_type, "InstanceCount": machine.nodes} for machine in machines
     ]
     return {**(entries[0] if len(entries) == 1 else {"InstancePreferences": entries}), **disk}
-
-
-def find_runtime_s(option: Option) -> int:
-    """Return the seconds within which 99 of 100 such runs end; SageMaker's own limit, one day, ends longer runs."""
-    hours = option.run_hours
-    if not hours.mid:
-        return 3600
-    return math.ceil(3600 * hours.mid * math.exp(_AT_99 * math.log(hours.high_80 / hours.mid)))
 
 
 def check_request(request: dict[str, Any], shapes: Any) -> None:

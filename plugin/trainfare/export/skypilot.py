@@ -27,6 +27,9 @@ _STORES: Final = {
 SERVICES: Final = frozenset({"ec2", "gce", "azure_vm", "tpu", "gpu_cloud"})
 _GOOGLE_FAMILIES: Final = ("a2-", "a3-", "a4-", "g2-", "g4-")
 """Google's machines whose accelerators are part of their type; SkyPilot names others by their accelerators."""
+_STOP: Final = (
+    "`timeout` sends TERM, two minutes later KILL; the task has failed, and its machines are given back"
+)
 NAMES: Final = {
     row["machine"]: row["name"]
     for row in csv.DictReader(
@@ -73,6 +76,7 @@ def export_skypilot(plan: PlanToExport) -> ExportedFiles:
     meet = 'MASTER_ADDR="$(echo "$SKYPILOT_NODE_IPS" | head -n 1)"\n' if option.nodes > 1 else ""
     # On a slice SkyPilot runs it on every host, and Lightning starts the processes.
     launcher = "python" if option.service == "tpu" else f"torchrun {torchrun}"
+    launcher = " ".join([*plan.list_timeout_words(machines), launcher])
     task |= {"envs": envs, "run": f"{meet}{launcher} \\\n  {command}\n"}
     body = format_yaml(task)
     how = "sky jobs launch FILE" if is_spot else "sky launch --down FILE"
@@ -80,7 +84,7 @@ def export_skypilot(plan: PlanToExport) -> ExportedFiles:
     words = " A TPU's Trainer has accelerator='tpu', devices='auto' and strategy='xla'; torch_xla shards."
     is_lightnings = not plan.trainer.code
     tpu = words * (option.service == "tpu" and is_lightnings)
-    facts = list_facts(plan, body, f"Start: {how}.{zone}{tpu}", machines)
+    facts = list_facts(plan, body, f"Start: {how}.{zone}{tpu}", machines, stop=_STOP)
     return ExportedFiles(format_yaml(task, facts))
 
 

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import shlex
+from typing import Final
 
 from trainfare.export.facts import list_facts
 from trainfare.export.plan import ExportedFiles, PlanToExport
 from trainfare_core.recommendation import PREDICTION_VARIABLE
+
+_STOP: Final = (
+    "`timeout` sends TERM, two minutes later KILL, and ends with 124; the machine stays yours to give back"
+)
 
 
 def list_torchrun_words(plan: PlanToExport, node_rank: str = "", address: str = "") -> list[str]:
@@ -50,11 +55,8 @@ def export_torchrun(plan: PlanToExport) -> ExportedFiles:
             "fi",
             ': "${MASTER_ADDR:?set MASTER_ADDR to the address of machine 0}"',
         ]
-    command = shlex.join(plan.list_command_words())
-    lines += [
-        f'exec "${{PYTHON:-python}}" -m torch.distributed.run {" ".join(options)} \\',
-        f"  {command}",
-    ]
+    words = ["exec", *plan.list_timeout_words(), '"${PYTHON:-python}" -m torch.distributed.run', *options]
+    lines += [f"{' '.join(words)} \\", f"  {shlex.join(plan.list_command_words())}"]
     body = "\n".join(lines)
     how = (
         "Start on every machine, with NODE_RANK (0 is the first) and MASTER_ADDR set, or as `srun "
@@ -62,5 +64,5 @@ def export_torchrun(plan: PlanToExport) -> ExportedFiles:
         if plan.option.nodes > 1
         else "Start on the machine, in the folder of the script: sh FILE"
     )
-    head = "\n".join(f"# {fact}" for fact in list_facts(plan, body, how))
+    head = "\n".join(f"# {fact}" for fact in list_facts(plan, body, how, stop=_STOP))
     return ExportedFiles(f"#!/bin/sh\n{head}\n{body}\n")

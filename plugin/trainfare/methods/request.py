@@ -129,6 +129,10 @@ def read_curves(names: Sequence[str]) -> dict[Method, list[LearningCurve]]:
         if not separator or Path(name).is_file():
             name_given, path = "", name
         text = read_input(Path(path), MAX_CURVE_BYTES, kind="a learning curve", error=ProfileError)
+        if b'"operations"' in text and b'"points"' not in text:
+            raise InputError(
+                f"{path}: is the profile of a job, not a learning curve: each strategy is traced, so give its script"
+            )
         curve = LearningCurve.from_json(text, where=path)
         method = find_method(name_given) if name_given else curve.strategy
         if method is None:

@@ -43,7 +43,8 @@ def interruptions_text(option: Option) -> str:
     if spot is None:
         return "interruptions at any time"
     expected = quantify(spot.interruptions, "interruption")
-    return f"{expected} expected (nine of ten runs end within {hours_text(spot.p90_hours)})"
+    ends = f"nine of ten runs end within {hours_text(spot.p90_hours)}"
+    return f"{expected} expected over the middle 80 % of rates ({ends})"
 
 
 def compare_spot(recommendation: Recommendation, spot: Option) -> float:

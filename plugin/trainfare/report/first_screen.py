@@ -29,6 +29,7 @@ from trainfare.report.first_screen_texts import (
     describe_outlook,
     describe_own_prices,
     describe_spot,
+    describe_start,
     find_quota,
     list_doubts,
 )
@@ -46,6 +47,7 @@ from trainfare.report.wording import (
     has_other_batch,
     machine_label,
     name_batch,
+    note_sentence,
     place_label,
     plan_changes_text,
     script_lines,
@@ -103,6 +105,7 @@ def list_paragraphs(
         join_doubts(list_doubts(recommendation, named, as_of), width),
         Paragraph(Owner.REJECTED, count_rejected(recommendation)),
         Paragraph(Owner.MORE, _MORE, tone="dim"),
+        Paragraph(Owner.NEXT, describe_start(recommendation, named), tone="dim"),
     ]
     return [paragraph for paragraph in paragraphs if paragraph.text]
 
@@ -184,4 +187,9 @@ def _describe_plan(named: Sequence[NamedOption]) -> list[Paragraph]:
         Paragraph(Owner.PLAN, f"Plan{batch_text(trainer)}: {format_plan(trainer)}", max_lines=None),
         *(Paragraph(Owner.PLAN, line, max_lines=None) for line in script_lines(trainer)),
         Paragraph(Owner.PLAN, plan_changes_text(option), tone="warning"),
+        *(
+            Paragraph(Owner.PLAN, note_sentence(note), tone="warning")
+            for note in option.notes
+            if note.kind == "emulated"
+        ),
     ]

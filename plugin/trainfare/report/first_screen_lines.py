@@ -14,7 +14,7 @@ from trainfare.report.blocks import Block, Text, Tone
 MAX_LINES: Final = 24
 """A terminal's height since the VT100, so that nothing of the answer scrolls away."""
 
-_UNBROKEN: Final = re.compile(r"[0-9] [%×x] ?|quota 0|`trainfare [a-z ]+`")
+_UNBROKEN: Final = re.compile(r"[0-9] [%×x] ?|quota 0|`trainfare [a-z. -]+`")
 """Where no line is broken: before a percent sign, around the sign of multiplication, in a command."""
 
 
@@ -22,7 +22,7 @@ class Owner(IntEnum):
     """
     What a paragraph of the first screen is about, the most important first.
 
-    Those up to `MORE` are always shown. Where there are too many lines, the others are left out from the last one on;
+    Those up to `NEXT` are always shown. Where there are too many lines, the others are left out from the last one on;
     the whole report shows each of them.
     """
 
@@ -33,6 +33,7 @@ class Owner(IntEnum):
     LOADER = auto()
     DOUBT = auto()
     MORE = auto()
+    NEXT = auto()
     EARLY_END = auto()
     IMPLEMENTATIONS = auto()
     OWN_PRICES = auto()
@@ -93,7 +94,7 @@ def choose_paragraphs(paragraphs: Sequence[Paragraph], width: int) -> list[Parag
     kept = list(paragraphs)
     while sum(len(paragraph.lines(width)) for paragraph in kept) > MAX_LINES:
         weakest = max(reversed(kept), key=lambda paragraph: paragraph.owner)
-        if weakest.owner <= Owner.MORE:
+        if weakest.owner <= Owner.NEXT:
             break
         kept = [paragraph for paragraph in kept if paragraph is not weakest]
     return kept

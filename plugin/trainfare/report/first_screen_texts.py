@@ -200,6 +200,23 @@ def describe_implementations(recommendation: Recommendation) -> str:
     return f"{text[0].upper()}{text[1:]}." if text else ""
 
 
+_TARGETS: Final = {"sagemaker": "sagemaker", "azure_ml": "azureml"}
+"""By the service of a machine, what starts a run there; torchrun starts it on any machine that is there."""
+
+
+def describe_start(recommendation: Recommendation, named: Sequence[NamedOption]) -> str:
+    """Say how to start the answer; empty where there is none, or where it needs porting first."""
+    if not named or named[0][1].needs_porting:
+        return ""
+    name, option = named[0][0][0].replace(" ", "-"), named[0][1]
+    # SageMaker needs to know how long the run is.
+    target = _TARGETS.get(option.service, "torchrun") if recommendation.basis == "whole_run" else "torchrun"
+    plan = "" if name == "cheapest" else f" --plan {name}"
+    return (
+        f"To start it: --format json -o answer.json, then `trainfare export answer.json --to {target}{plan}`."
+    )
+
+
 def count_rejected(recommendation: Recommendation) -> str:
     """Count the machine types that are not ranked, by reason."""
     counted = [rejection for rejection in recommendation.rejections if rejection.machines]

@@ -255,8 +255,8 @@ def of_the_work(batch_flops: tuple[int, int] | None, work_note: str | None) -> t
 
 
 def plan_changes_text(option: Option) -> str:
-    """Return the sentence on what an option's plan changes of the script; "" where it changes nothing."""
-    return f"It changes the script's plan: {'; '.join(option.plan_changes)}." if option.plan_changes else ""
+    """Return the sentence on what an option changes of the job's plan; "" where it changes nothing."""
+    return f"Plan changes: {'; '.join(option.plan_changes)}." if option.plan_changes else ""
 
 
 def describe_unused_devices(option: Option) -> str:

@@ -158,5 +158,6 @@ def error_of(reply: Reply | PassEnd) -> TrainfareError:
     }
     error_class = known.get(reply.error, TargetError)
     if error_class is InternalError:
-        return InternalError(reply.message)
+        # Code of the TARGET can send that too: no sentence of its own may stand as one of ours.
+        return InternalError(f"in the process of the TARGET: {reply.message}")
     return restore_error(error_class, (reply.message,))

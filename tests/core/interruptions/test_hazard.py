@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from datetime import date
 
 import numpy as np
 import pytest
@@ -39,6 +40,25 @@ def test_a_region_s_own_band_is_used_and_the_range_elsewhere() -> None:
     assert elsewhere == hazard_of_range("5-10%", ">20%")
 
 
+@pytest.mark.parametrize(
+    ("day", "low", "high"),
+    [
+        ((2025, 6, 1), "10-15%", "10-15%"),
+        ((2026, 5, 31), "10-15%", "10-15%"),
+        ((2026, 6, 1), "5-10%", "15-20%"),
+        ((2027, 6, 1), "<5%", ">20%"),
+        ((2099, 1, 1), "<5%", ">20%"),
+        ((2024, 1, 1), "10-15%", "10-15%"),
+    ],
+)
+def test_a_band_ages(day: tuple[int, int, int], low: str, high: str) -> None:
+    """The 10 to 15 % of p4d in 2025-06 is one band wider to either side a year later, and never beyond the outermost."""
+    regions, elsewhere = find_hazards("aws", "p4d.24xlarge", date(*day))
+    assert regions["us-east-1"] == hazard_of_range(low, high)
+    fresh = HAZARDS[find_hazards("aws", "p4d.24xlarge")[1]]
+    assert HAZARDS[elsewhere].high_per_hour >= fresh.high_per_hour
+
+
 def test_what_nobody_publishes_has_the_prior() -> None:
     """Azure and Google publish no band of a machine."""
     for cloud, machine in (("azure", "Standard_ND96asr_v4"), ("gcp", "a2-highgpu-1g"), ("example", "x")):
@@ -48,4 +68,4 @@ def test_what_nobody_publishes_has_the_prior() -> None:
 def test_a_hazard_says_its_bands() -> None:
     """One band is of the machine's region, a range of the other regions'."""
     assert HAZARDS[hazard_of_band("10-15%")].words == "10-15% a month"
-    assert HAZARDS[hazard_of_range("<5%", ">20%")].words == "<5% to >20% a month in other regions"
+    assert HAZARDS[hazard_of_range("<5%", ">20%")].words == "<5% to >20% a month in other regions or years"

@@ -86,6 +86,16 @@ def test_what_cannot_be_told_does_what_the_policy_says(on_unknown: str, level: s
         assert (check.findings[0].level, check.exit_code) == (level, code)
 
 
+@pytest.mark.parametrize(("share", "likely"), [(1.35, True), (1.32, False)])
+def test_a_median_a_third_over_is_over_by_the_estimate(share: float, likely: bool) -> None:
+    """It is not certain, so the verdict and the exit code stay; only the words change."""
+    check = check_small_job(max_usd=middle_usd() / share, confidence=0.999999)
+    assert (check.verdict, check.exit_code, check.findings[0].likely_over) == ("cannot_tell", 3, likely)
+    assert check.check is not None
+    assert check.check.likely_over is likely
+    assert check.check.reason.startswith("over by the estimate, not certain, against") is likely
+
+
 def test_on_unknown_never_excuses_a_broken_limit() -> None:
     """Over is over."""
     assert check_small_job(max_usd=0.01, on_unknown="pass").exit_code == 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from datetime import datetime, timezone
 from statistics import NormalDist
 from typing import Any
 
@@ -141,11 +142,17 @@ def test_the_fastest_is_the_cheapest_of_those_whose_times_tie(log_sigma: float, 
 
 
 def test_what_needs_porting_is_marked_and_never_called_best() -> None:
-    """A TPU that is cheapest and fastest is listed with its mark; the ranks name the GPUs."""
+    """A TPU that is cheapest and fastest is listed with its mark, below the GPUs; the ranks name those."""
     answer = rank_rows(book(A100_ROW, H100_ROW, TPU_ROW))
-    assert answer.options[0].accelerator == TPU
-    assert answer.options[0].needs_porting
-    assert any("torch_xla" in note.text for note in answer.options[0].notes)
+    assert [option.needs_porting for option in answer.options] == [False, False, True]
+    ported = answer.options[-1]
+    assert ported.accelerator == TPU
+    assert ported.run_usd.mid < min(option.run_usd.mid for option in answer.options[:-1])
+    assert any("torch_xla" in note.text for note in ported.notes)
+    one = rank_rows(book(A100_ROW, H100_ROW, TPU_ROW), limit=1)
+    assert one.options[0] == answer.options[0]
+    refused = rank_rows(book(TPU_ROW), constraints=Constraints(no_porting=True))
+    assert (refused.unknown_because or "").endswith("; leave out --no-porting to rank these")
     assert answer.options[(answer.cheapest_rank or 0) - 1].accelerator == A100
     assert answer.options[(answer.fastest_rank or 0) - 1].accelerator == H100
     alone = rank_rows(book(TPU_ROW))
@@ -642,11 +649,22 @@ def test_spot_says_how_often_it_is_interrupted_and_how_to_save() -> None:
     spot = offer_row(purchase_option="spot")
     job = small_job(steps=3_600_000, every=100_000, checkpoint_bytes=10**9)
     option = rank_rows(book(spot), job=job, constraints=Constraints(purchase=("spot",))).options[0]
-    assert "interruptions expected" in option.notes[0].text
+    assert "interruptions expected over the middle 80 % of rates" in option.notes[0].text
     assert option.spot is not None
     advice = f"ModelCheckpoint(every_n_train_steps={option.spot.save_every_n_steps}) would lose least"
     assert advice in option.notes[1].text
     assert "every 100,000 steps" in option.notes[1].text
+
+
+def test_a_band_of_interruptions_ages_with_the_day_of_the_answer() -> None:
+    """The 10 to 15 % that AWS showed for p4d in 2025-06 are a range of three bands at the end of 2026."""
+    spot = offer_row(purchase_option="spot", instance_type="p4d.24xlarge", observed_on="2026-12-01")
+    rates = []
+    for as_of in (None, datetime(2026, 12, 1, 12, tzinfo=timezone.utc)):
+        answer = rank_rows(book(spot), as_of=as_of, constraints=Constraints(purchase=("spot",)))
+        assert answer.options[0].spot is not None
+        rates.append(answer.options[0].spot.rate_source)
+    assert rates == ["10-15% a month", "5-10% to 15-20% a month in other regions or years"]
 
 
 def test_an_unknown_batch_gives_no_throughput() -> None:

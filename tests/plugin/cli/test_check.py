@@ -233,7 +233,7 @@ def test_what_the_plan_changes_is_said() -> None:
             format_lines(build_check(answer, as_of=DAY)),
             format_markdown(build_check(answer, as_of=DAY)),
         ):
-            assert ("It changes the script's plan: precision bf16" in text.replace("\\", "")) == said
+            assert ("Plan changes: precision bf16" in text.replace("\\", "")) == said
 
 
 def test_same_answer_same_bytes() -> None:

@@ -12,6 +12,8 @@ from typer.testing import CliRunner
 
 from builders.cli import capture_main
 from builders.decline_figures import HARD_DISKS, PHOTOVOLTAICS
+from builders.toy_market import small_job
+from trainfare import recommend
 from trainfare.cli.decline import app
 from trainfare_core.errors import InputError
 
@@ -112,6 +114,30 @@ def test_wait_decides_only_where_it_can() -> None:
     quality = run("wait", "--cost", "450000", "--value-per-month", "15000", "--question", "quality")
     assert quality.startswith("Wait.")
     assert "lost by starting in" in quality
+
+
+def test_a_job_has_its_own_cost_length_and_date() -> None:
+    """Those of the cheapest run that `recommend` finds, in place of --cost, --run-days and --date."""
+    job = Path(__file__).parents[3] / "docs" / "examples" / "resnet50.json"
+    best = recommend(job).best("cheapest")
+    assert best is not None
+    cost, days = f"{best.run_usd.mid!r}", f"{best.run_hours.mid / 24!r}"
+    value = ("--value-per-month", "60", "--format", "json")
+    assert run("wait", str(job), *value) == run("wait", "--cost", cost, "--run-days", days, *value)
+    until = ("--until", "2030", "--format", "json")
+    by_hand = run("forecast", "--cost", cost, "--date", best.price_observed_on, *until)
+    assert run("forecast", str(job), *until) == by_hand
+
+
+def test_a_job_without_a_length_has_no_cost(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Nor is a cost taken beside a job's own."""
+    path = tmp_path / "endless.json"
+    path.write_text(small_job(steps=None).to_json())
+    assert capture_main(capsys, "decline", "wait", str(path), "--value-per-month", "60").exit_code == 3
+    both = capture_main(capsys, "decline", "wait", str(path), "--cost", "5", "--value-per-month", "60")
+    assert (both.exit_code, both.stderr) == (2, "error: decline wait: give a TARGET or --cost\n")
+    dated = capture_main(capsys, "decline", "forecast", str(path), "--date", "2026", "--until", "2030")
+    assert dated.exit_code == 2
 
 
 def test_decompose_gives_the_published_shares() -> None:

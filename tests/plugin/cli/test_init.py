@@ -115,6 +115,22 @@ def test_scripts_of_which_one_is_broken_and_one_needs_arguments(capsys: pytest.C
     assert not Path("trainfare.toml").read_text(encoding="utf-8").startswith("# mine")
 
 
+def test_nothing_is_written_through_a_link_out_of_the_folder(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`.github` of a repository that somebody else wrote may lead anywhere; the rest is written."""
+    outside = folder.parent / "outside"
+    outside.mkdir()
+    put({"train.py": TRAIN})
+    Path(".github").symlink_to(outside)
+    done = capture_main(capsys, "init", "--force")
+    assert done.exit_code == 0
+    said = "left .github/workflows/training-cost.yml: its folder is a link that leads out of this one"
+    assert said in done.stdout.splitlines()
+    assert list(outside.iterdir()) == []
+    assert Path("trainfare.toml").is_file()
+
+
 def test_without_a_script_nothing_is_written(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Code that defines a model, a test of it and an environment are no training scripts."""
     model = TRAIN.partition("if __name__")[0]

@@ -14,7 +14,7 @@ from trainfare_core.recommendation import ModelSplit, Recommendation
 
 MACHINE = ("--instance-type", "g6.48xlarge", "--max-nodes", "1")
 """Eight L4 of 24 GB, over PCIe."""
-CHANGE = "It changes the script's plan: "
+CHANGE = "Plan changes: "
 
 
 @pytest.fixture

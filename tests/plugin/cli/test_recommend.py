@@ -151,7 +151,7 @@ def test_a_value_of_an_hour_asks_for_the_best_value(job: str, capsys: pytest.Cap
         main(["why", "T4", job, "--value-per-hour", "40"])
     why = capsys.readouterr().out
     assert "the best value" in why
-    assert "It changes the script's plan: micro-batch" in why
+    assert "Plan changes: micro-batch" in why
     assert run(job, "--objective", "best_value") == 2
     assert "value_usd_per_hour" in capsys.readouterr().err
 

@@ -259,3 +259,10 @@ def test_a_curve_without_a_strategy_is_refused(tmp_path: Path, capsys: pytest.Ca
     assert run("--pilot", tmp_path / "absent.json") == 2
     assert run() == 2
     assert run("a.py:job", "b.py:job") == 2
+
+
+def test_a_profile_is_not_taken_for_a_curve(capsys: pytest.CaptureFixture[str]) -> None:
+    """Both are JSON; what it holds tells."""
+    profile = Path(__file__).parents[3] / "docs" / "examples" / "lora-7b.json"
+    assert run_main("strategy", profile) == 2
+    assert "is the profile of a job, not a learning curve" in capsys.readouterr().err

@@ -60,7 +60,23 @@ def test_a_configuration_is_ranked(config: Callable[..., str], capsys: pytest.Ca
     weights = 2 * 128 * 32 + 2 * (4 * 32 * 32 + 3 * 32 * 64 + 2 * 32) + 32
     assert sum(group.count for group in profile.parameters) == weights
     assert profile.global_samples_per_step == 16
-    assert any("a micro-batch of 16 stands for the script's: it was chosen" in note for note in profile.notes)
+    assert any("the micro-batch is 16: it was chosen" in note for note in profile.notes)
+
+
+@pytest.mark.parametrize(
+    ("options", "allowed"),
+    [((), ("checkpointing",)), (("--recompute",), ()), (("--keep-plan",), ())],
+)
+def test_recomputation_is_tried(
+    options: tuple[str, ...],
+    allowed: tuple[str, ...],
+    config: Callable[..., str],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """No script stands against it: it is left out where it is given already, and where the plan is to stay."""
+    asked = ("--tokens", "1M", "--seq", "64", "--batch", "16", "--format", "json")
+    assert run("--model", config(), *asked, *options) == 0
+    assert Recommendation.from_json(capsys.readouterr().out).constraints.allow == allowed
 
 
 def test_methods_differ_in_what_trains(config: Callable[..., str]) -> None:
@@ -85,12 +101,49 @@ def test_published_sizes_give_the_published_parameters() -> None:
         "llama-3.1-8b": 8_030_261_248,
         "mistral-7b": 7_248_023_552,
         "qwen2.5-0.5b": 494_032_768,
+        "t5-small": 60_506_624,
+        "t5-3b": 2_851_598_336,
+        "vit-base": 86_567_656,
+        "vit-huge": 632_045_800,
+        "dinov2-base": 86_580_480 + 2 * 768 * 1000 + 1000,
+        "whisper-tiny": 37_760_640,
+        "whisper-large-v3": 1_543_490_560,
     }
     assert published.keys() <= KNOWN_MODELS.keys()
     for name, weights in published.items():
         with torch.device("meta"):
             model = model_named(name).build()
         assert sum(parameter.numel() for parameter in model.parameters()) == weights, name
+
+
+@pytest.mark.parametrize(
+    ("name", "asked", "weights"),
+    [
+        ("t5-small", {"tokens": 10**6, "seq": 128}, 60_506_624),
+        ("whisper-tiny", {"samples": 1000}, 37_760_640),
+        ("dinov2-small", {"samples": 1000, "image_size": 224}, 22_056_576 + 2 * 384 * 1000 + 1000),
+    ],
+)
+def test_a_short_name_of_another_kind_is_traced(name: str, asked: dict[str, int], weights: int) -> None:
+    """An encoder with a decoder, speech, and images by transformers: with the published weights and work of every kind."""
+    profile = estimate_profile(EstimateRequest(model=name, batch=2, **asked))  # type: ignore[arg-type]
+    assert sum(group.count for group in profile.parameters) == weights
+    assert profile.step_flops > 6 * weights
+
+
+@pytest.mark.parametrize(
+    "name", ["mamba-130m", "SDXL", "stable-diffusion-xl", "clip-vit-b-32", "wav2vec2-base"]
+)
+def test_a_family_whose_step_no_name_says_is_named(name: str) -> None:
+    """With the reason, and the way that there is."""
+    with pytest.raises(InputError, match=": describe the run as a TARGET"):
+        model_named(name)
+
+
+def test_speech_has_no_tokens() -> None:
+    """Whisper's clips are 30 s each."""
+    with pytest.raises(InputError, match="whisper-tiny takes clips of sound: give --samples"):
+        estimate_profile(EstimateRequest(model="whisper-tiny", tokens=1000, seq=10))
 
 
 @pytest.mark.parametrize("name", ["timm/resnet18", "torchvision/resnet18"])

@@ -13,6 +13,7 @@ from builders.azure_ml import PATHS, WORKSPACE, FakeCredential, arm, cloud_of
 from builders.exports import answer_of, plan, small_answer
 from faults.server import json_script
 from trainfare.export import export_plan
+from trainfare.export.plan import find_limit_s
 from trainfare_core.errors import InputError
 from trainfare_core.recommendation import Launch, Recommendation
 from trainfare_providers.azure.workspace import ml_client
@@ -67,6 +68,7 @@ def test_the_loaders_of_azure_ml_accept_both_files(name: str) -> None:
     assert (compute.name, compute.size, compute.tier) == (cluster["name"], cluster["size"], cluster["tier"])
     assert loaded.compute == f"azureml:{compute.name}" or loaded.compute == compute.name
     assert loaded.resources.instance_count == compute.max_instances
+    assert loaded.limits.timeout == job["limits"]["timeout"]
 
 
 def test_the_plan_is_in_both() -> None:
@@ -87,6 +89,8 @@ def test_the_plan_is_in_both() -> None:
     assert cluster["tier"] == "dedicated"
     assert export(ANSWERS["spot"]())[1]["tier"] == "low_priority"
     assert "distribution" not in export(ANSWERS["one device"]())[0]
+    assert job["limits"]["timeout"] == find_limit_s(option)
+    assert "Then Azure ML cancels the job" in Path("job.yml").read_text()
     command = export(ANSWERS["data"]())[0]["command"]
     assert command.startswith(
         "TRAINFARE_DATA=${{inputs.data}} TRAINFARE_CHECKPOINTS=${{outputs.checkpoints}} python"

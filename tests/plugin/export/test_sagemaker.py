@@ -14,6 +14,7 @@ import pytest
 from builders.exports import answer_of, plan, small_answer
 from builders.recommendations import interval
 from trainfare.export import export_plan
+from trainfare.export.plan import find_limit_s
 from trainfare.export.sagemaker import RENDEZVOUS, check_request
 from trainfare_core.errors import InputError
 from trainfare_core.recommendation import Launch, Recommendation, SpotOutlook
@@ -110,7 +111,7 @@ def test_data_are_a_channel() -> None:
 
 
 def test_ranked_machines_are_preferences_in_order() -> None:
-    """Those of the same plan in the same region, and the time is enough for the slowest of them."""
+    """Those of the same plan in the same region; the time is enough for the slowest, none twice as slow as the first."""
     answer = answer_of("llama-7b", "sagemaker")
     best = answer.best("cheapest")
     request = export(answer)
@@ -119,10 +120,20 @@ def test_ranked_machines_are_preferences_in_order() -> None:
         option for option in answer.options
         if option.trainer == best.trainer and option.region == best.region and not option.needs_porting
     ]  # fmt: skip
+    all_of_them = len(same)
+    same = [option for option in same if find_limit_s(option) <= 2 * find_limit_s(best)]
+    assert len(same) < all_of_them
     assert names == [option.instance_type for option in same][:5]
     assert len(names) > 1
-    slowest_s = max(option.run_hours.high_80 for option in same[:5]) * 3600
-    assert slowest_s < request["StoppingCondition"]["MaxRuntimeInSeconds"] <= 28 * 86400
+    limit_s = request["StoppingCondition"]["MaxRuntimeInSeconds"]
+    assert max(option.run_hours.high_80 for option in same[:5]) * 3600 < limit_s <= 2 * find_limit_s(best)
+    page = export_plan(answer, "sagemaker", "cheapest").beside[".md"].replace("\\", "")
+    assert (
+        "99 of 100 such runs end within it, on the slowest of these machines. Then SageMaker sends TERM"
+        in page
+    )
+    assert f"raise its quota 'Longest run time for a training job' to {limit_s:,} s" in page
+    assert "Longest run time" not in export_plan(small_answer(**MACHINE), "sagemaker", "1").beside[".md"]
 
 
 def test_the_time_is_the_99_percent_end() -> None:
@@ -217,8 +228,15 @@ def test_machines_of_one_job_meet(tmp_path: Path) -> None:
         "--nnodes=2", "--nproc-per-node=2", "--node-rank=1", "--master-addr=algo-1", "--master-port=29500",
         "train.py", "--lr", "0.1", "eth0",
     ]  # fmt: skip
-    assert request["Environment"]["FI_PROVIDER"] == "efa"
-    assert request["Environment"]["FI_EFA_USE_DEVICE_RDMA"] == "1"
+    # aws/sagemaker-training-toolkit, src/sagemaker_training/torch_distributed.py
+    efa = {
+        "FI_PROVIDER": "efa",
+        "FI_EFA_USE_DEVICE_RDMA": "1",
+        "RDMAV_FORK_SAFE": "1",
+        "NCCL_PROTO": "simple",
+    }
+    assert efa.items() <= request["Environment"].items()
+    assert not efa.keys() & REQUESTS["one"]()["Environment"].keys()
 
 
 def test_the_page_beside_it_names_what_to_fill_in_first(capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from builders.exports import answer_of, plan, small_answer
 from trainfare.export import export_plan
+from trainfare.export.plan import find_limit_s
 from trainfare.export.yaml_text import format_yaml
 from trainfare_core.errors import InputError
 from trainfare_core.recommendation import Recommendation
@@ -49,13 +50,15 @@ def test_machines_are_in_the_order_of_the_ranking() -> None:
     same = [
         option for option in answer.options
         if option.trainer == answer.best("cheapest").trainer and option.service in ("ec2", "azure_vm", "gce")
-        and not option.needs_porting
+        and not option.needs_porting and find_limit_s(option) <= 2 * find_limit_s(answer.best("cheapest"))
     ]  # fmt: skip
     assert [machine["instance_type"] for machine in machines] == [option.instance_type for option in same][:5]
     assert [machine["infra"] for machine in machines] == [
         f"{option.provider}/{option.region}" for option in same
     ][:5]
     assert len(machines) > 1
+    limit_s = max(map(find_limit_s, same[:5]))
+    assert f"timeout --signal=TERM --kill-after=120 {limit_s} torchrun " in export(answer)["run"]
     assert "any_of" not in export_plan(answer, "skypilot", "cheapest").text
 
 
@@ -125,7 +128,9 @@ def test_a_slice_has_its_software(slice_name: str, software: str) -> None:
     assert resources["accelerators"] == f"tpu-{slice_name}"
     assert resources["accelerator_args"] == {"runtime_version": software}
     assert resources["infra"] == "gcp/us-central1"
-    assert yaml.safe_load(text)["run"] == "python \\\n  train.py --lr 0.1\n"
+    assert yaml.safe_load(text)["run"] == (
+        "timeout --signal=TERM --kill-after=120 57328 python \\\n  train.py --lr 0.1\n"
+    )
     assert "accelerator='tpu', devices='auto'" in text
 
 

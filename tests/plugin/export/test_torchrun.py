@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 from pathlib import Path
 
 import pytest
+import torch
 
 from builders.environments import lean_python
 from builders.exports import plan, small_answer
@@ -66,6 +68,41 @@ def test_two_processes_run_to_the_end(tmp_path: Path, monkeypatch: pytest.Monkey
     assert [run.prediction.id for run in read_records(Path("runs").glob("*/*.json"))] == [
         answer.options[0].plan_id
     ]
+
+
+HANGING = """
+import os, sys, threading, torch
+torch.save({"step": torch.tensor(7)}, f"rank-{os.environ['RANK']}.ckpt")
+print("saved", flush=True)
+threading.Event().wait()
+"""
+
+
+def test_a_checkpoint_survives_the_time_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    A run that hangs is ended on every rank with timeout's own status, 124, and what it saved is whole.
+
+    SIGALRM is how `timeout` learns that its time is over.
+    """
+    monkeypatch.chdir(tmp_path)
+    Path("train.py").write_text(HANGING)
+    answer = small_answer("train.py")
+    text = export_plan(answer, "torchrun", "cheapest").text
+    assert "exec timeout --signal=TERM --kill-after=120 57328 " in text
+    assert "# Time limit: 15.9 h; 99 of 100 such runs end within it. Then `timeout` sends TERM" in text
+    unknown = export_plan(answer.model_copy(update={"basis": "per_1000_steps"}), "torchrun", "cheapest").text
+    assert "exec timeout" not in unknown
+    assert "# No time limit: the length of the run is not known." in unknown
+    Path("run.sh").write_text(text)
+    environ = {**os.environ, "PYTHON": lean_python(), "OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(
+        ["sh", "run.sh"], env=environ, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as run:
+        assert run.stdout is not None
+        assert [run.stdout.readline(), run.stdout.readline()] == ["saved\n", "saved\n"]
+        run.send_signal(signal.SIGALRM)
+        assert run.wait() == 124
+    assert [torch.load(f"rank-{rank}.ckpt")["step"].item() for rank in (0, 1)] == [7, 7]
 
 
 FROM_OUTSIDE = {

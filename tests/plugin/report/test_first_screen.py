@@ -174,6 +174,28 @@ def test_twins_of_one_accelerator_do_not_decide_by_chance() -> None:
     assert "also g5.xlarge, +19 %" in first
 
 
+@pytest.mark.parametrize(
+    ("machine", "answered", "command"),
+    [
+        ({}, {}, "torchrun"),
+        ({"service": "sagemaker"}, {}, "sagemaker"),
+        ({"service": "sagemaker"}, {"basis": "per_1000_steps"}, "torchrun"),
+        ({"service": "azure_ml"}, {"objective": "fastest"}, "azureml --plan fastest"),
+        ({"needs_porting": True}, {"cheapest_rank": None, "fastest_rank": None}, None),
+    ],
+)
+def test_it_ends_with_what_to_do_next(
+    machine: dict[str, Any], answered: dict[str, Any], command: str | None
+) -> None:
+    """The export that starts the answer, in one line where it is the cheapest; none for a plan that is to be ported."""
+    answer = recommendation(options=(option(**machine),)).model_copy(update=answered)
+    lines = screen(answer).splitlines()
+    last = lines[-1] if not answered.get("objective") else " ".join(map(str.strip, lines[-2:]))
+    start = f"To start it: --format json -o answer.json, then `trainfare export answer.json --to {command}`."
+    assert (last == start) is (command is not None)
+    assert ("export" in screen(answer)) is (command is not None)
+
+
 def test_named_options_stand_in_their_order() -> None:
     """Cheapest, runner-up, best value, the script's own plan, fastest, after porting: six at most, none twice."""
     trainer = TrainerArguments(
@@ -400,7 +422,7 @@ def test_the_plan_to_paste_is_that_of_the_answer() -> None:
     text = screen(recommendation(options=options, cheapest_rank=1, fastest_rank=2))
     assert "devices=1," in text
     assert "devices=2," not in text
-    assert "It changes the script's plan" not in text
+    assert "Plan changes" not in text
 
 
 @pytest.mark.parametrize(

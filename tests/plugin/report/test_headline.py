@@ -275,7 +275,7 @@ def test_only_what_there_is_to_say_stands_beside_the_answer() -> None:
         beside = write_texts_beside(recommendation(options=(item,), cheapest_rank=1, fastest_rank=1))
         assert all(beside)
         (plan,) = [line for line in beside if line.startswith("Plan of #1, batch size 8 per device")]
-        assert ("It changes the script's plan: strategy ddp instead of fsdp." in plan) == bool(changes)
+        assert ("Plan changes: strategy ddp instead of fsdp." in plan) == bool(changes)
 
 
 def test_a_long_list_shows_as_many_rows_as_are_usual_and_the_headline_s() -> None:

@@ -89,6 +89,13 @@ def test_an_unknown_class_of_error_is_bad_input() -> None:
     assert type(error_of(Reply(kind="error", error="SystemExit", message="x"))) is TargetError
 
 
+def test_a_fault_that_the_process_reports_is_said_to_be_its_own() -> None:
+    """Code of the TARGET can forge that too, so its sentence never stands as one of ours."""
+    error = error_of(Reply(kind="error", error="InternalError", message="nothing is wrong"))
+    assert type(error) is InternalError
+    assert str(error) == "in the process of the TARGET: nothing is wrong"
+
+
 def says(*replies: bytes) -> list[str]:
     """Return a command that reads its first request and answers so."""
     code = (

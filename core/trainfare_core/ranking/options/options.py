@@ -23,6 +23,7 @@ from trainfare_core.prediction.distance import load_measured_groups
 from trainfare_core.prediction.input_pipeline import input_pipeline
 from trainfare_core.prediction.porting import Environment, find_basis
 from trainfare_core.prediction.roofline.coefficients import calibration
+from trainfare_core.prediction.roofline.operations import usable_dtype
 from trainfare_core.prediction.table import PredictionTable
 from trainfare_core.prices.age_doubt import Z_80
 from trainfare_core.prices.caveats import read_caveats
@@ -56,6 +57,7 @@ from trainfare_core.recommendation import (
 )
 from trainfare_core.recommendation.note import NOTED_LOADER_RATE
 from trainfare_core.run_cost import NOT_SPOT, book_block_hours
+from trainfare_core.variants import JobVariant, find_compute_type
 
 OLD_PRICE_MONTHS: Final = 12
 """A price so much older than the newest in its book gets a note. A chosen value."""
@@ -353,6 +355,7 @@ class OptionMaker:
             "unused_devices",
             *explain_unused_devices(self.profile, search, plan),
         )
+        say("emulated", *_explain_emulation(self.profile, search.candidates.variant_of(plan), device))
         say("fp8", *fp8_notes(search.candidates, search.prediction, plan))
         if not is_covered(offer, self.constraints.quotas):
             notes += quota_notes(offer)
@@ -404,6 +407,15 @@ class OptionMaker:
             on_demand_usd_per_hour=float(sure) * nodes if isinstance(sure, float) else None,
             storage_usd_per_hour=float(priced.side_costs.usd_per_hour[run]),
         )
+
+
+def _explain_emulation(profile: JobProfile, variant: JobVariant, device: Accelerator) -> tuple[str, ...]:
+    """Return in which type a device computes a 16-bit precision that it has no units for; nothing where it has."""
+    asked = find_compute_type(variant.precision or profile.precision)
+    used, _ = usable_dtype(device, asked)
+    if asked not in ("bf16", "fp16") or used == asked:
+        return ()
+    return (f"{asked} is emulated: {device.name} has no units for it and computes at its {used} rate",)
 
 
 def _explain_guess(prediction: PredictionTable, plan: int) -> str:

@@ -98,7 +98,8 @@ def why_nothing(rejections: tuple[Rejection, ...]) -> str:
         f"{_format_rejection_count(item)}: {REASON_WORDS[item.reason]} ({item.detail})"
         for item in limits or possible or rejections
     ]
-    return "no machine is left: " + "; ".join(lines)
+    ported = not limits and any(item.reason == "needs_porting" for item in possible)
+    return f"no machine is left: {'; '.join(lines)}{'; leave out --no-porting to rank these' * ported}"
 
 
 def _format_rejection_count(item: Rejection) -> str:

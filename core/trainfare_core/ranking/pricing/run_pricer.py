@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass, replace
+from datetime import timezone
 from typing import NamedTuple
 
 import numpy as np
@@ -127,13 +128,13 @@ class RunPricer:
 
     def _add_columns(self, usable: Usable, routes: ModelRoutes) -> pl.DataFrame:
         """Return the offers with what a region changes of a run; see `SPLIT_KEYS`."""
-        asked = self.request.constraints
+        asked, as_of = self.request.constraints, self.request.as_of
         frame = charge_use(usable.book.frame, asked.use)
         # The slack keeps quotients that are whole in decimal whole in binary.
         allowed = np.floor(np.minimum(machines_allowed(frame, asked.quotas), MAX_NODES) + 1e-9)
         return frame.with_columns(
             pl.Series("price_log_sigma", usable.log_sigma),
-            pl.Series("hazard", hazards_of_offers(frame)),
+            pl.Series("hazard", hazards_of_offers(frame, as_of and as_of.astimezone(timezone.utc).date())),
             pl.Series("transfer_usd", usable.transfer_usd),
             pl.Series("model_route", routes.route),
             pl.Series("disk_usd_per_gib_month", disk_prices_of(frame, asked.run_cost)),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from datetime import date
 from typing import Any, Final
 
 import numpy as np
@@ -32,11 +33,11 @@ _NOT_KNOWN: Final = -1
 """In place of a row of `HAZARDS`."""
 
 
-def hazards_of_offers(offers: pl.DataFrame) -> NDArray[np.int64]:
+def hazards_of_offers(offers: pl.DataFrame, as_of: date | None = None) -> NDArray[np.int64]:
     """
     Return the row of `HAZARDS` of every spot offer, `NOT_SPOT` of the others, shape (offers,).
 
-    The band that came with the price is used before the table of run-cost facts.
+    The band that came with the price is used before the table of run-cost facts, whose bands age to the day `as_of`.
     """
     spot = np.flatnonzero((offers["purchase_option"] == "spot").to_numpy())
     hazards = np.full(len(offers), NOT_SPOT, dtype=np.int64)
@@ -44,7 +45,7 @@ def hazards_of_offers(offers: pl.DataFrame) -> NDArray[np.int64]:
         return hazards
     machine, first = distinct_numbers(offers["machine_id"].to_numpy()[spot].astype(np.int64))
     types = offers.select("provider", "instance_type")[spot[first]].rows()
-    known = [find_hazards(*names) for names in types]
+    known = [find_hazards(*names, as_of) for names in types]
     hazard = np.array([elsewhere for _, elsewhere in known], dtype=np.int64)[machine]
     column_of = {
         name: index
@@ -208,9 +209,10 @@ def spot_notes(spot: SpotOutlook, profile: JobProfile, saved_every_steps: int | 
     rate = spot.per_machine_hour
     notes = [
         (
-            f"spot: {quantify(spot.interruptions, 'interruption')} expected ({spot.rate_source}: {rate.low_80:.1g} to "
-            f"{rate.high_80:.1g} an hour and machine); half of such runs end within {hours_text(spot.p50_hours)}, "
-            f"nine of ten within {hours_text(spot.p90_hours)}, {hours_text(spot.waiting_hours, 2)} of waiting for "
+            f"spot: {quantify(spot.interruptions, 'interruption')} expected over the middle 80 % of rates "
+            f"({spot.rate_source}: {rate.low_80:.1g} to {rate.high_80:.1g} an hour and machine); half of such runs end "
+            f"within {hours_text(spot.p50_hours)}, nine of ten within {hours_text(spot.p90_hours)}, "
+            f"{hours_text(spot.waiting_hours, 2)} of waiting for "
             "capacity expected"
         )
     ]

@@ -15,7 +15,7 @@ from trainfare.report.policy.formats import list_findings
 from trainfare.report.price_age import price_age, price_date_of
 from trainfare.report.wording import describe_unused_devices, plan_changes_text
 from trainfare_core.number_format import hours_range, hours_text
-from trainfare_core.policy.budget_check import BudgetCheck
+from trainfare_core.policy.budget_check import BudgetCheck, name_verdict
 from trainfare_core.policy.check import JobCheck, PolicyCheck
 from trainfare_core.policy.limit_findings import Finding
 from trainfare_core.policy.rules import LIMIT_RULES, RULES
@@ -53,7 +53,8 @@ def build_policy_check(answer: PolicyCheck) -> list[Block]:
 
 
 def _build_cells(job: JobCheck) -> tuple[str, ...]:
-    verdict = job.verdict.replace("_", " ")
+    likely_over = job.verdict == "cannot_tell" and any(finding.likely_over for finding in job.findings)
+    verdict = name_verdict(job.verdict, likely_over=likely_over)
     if job.check is None or job.check.best is None:
         return (job.name, verdict, *[""] * (len(_COLUMNS) - 2))
     best, limits = job.check.best, job.limits
@@ -96,7 +97,8 @@ def _list_plans(answer: PolicyCheck) -> Iterator[tuple[JobCheck, str]]:
 
 
 def _describe_finding(finding: Finding) -> str:
-    status = f"{finding.status.replace('_', ' ')}: " if finding.rule in LIMIT_RULES else ""
+    status = name_verdict(finding.status, likely_over=finding.likely_over)
+    status = f"{status}: " if finding.rule in LIMIT_RULES else ""
     return f"{finding.level}: {RULES[finding.rule].id} {finding.rule}: {status}{finding.message}"
 
 
@@ -125,7 +127,7 @@ def _describe_result(answer: PolicyCheck) -> str:
 
 def build_check(answer: BudgetCheck, *, as_of: date) -> list[Block]:
     """Return the verdict with its reason and its price, whose age is counted to `as_of`, and the change in cost."""
-    best, verdict = answer.best, answer.verdict.replace("_", " ")
+    best, verdict = answer.best, name_verdict(answer.verdict, likely_over=answer.likely_over)
     notes = [*_list_note_texts(best), *answer.notes]
     return [
         Text(f"{verdict.upper()}  {answer.job.name}", where=Where.TERMINAL),

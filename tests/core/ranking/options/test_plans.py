@@ -248,6 +248,15 @@ def options_in(job: JobProfile, *allow: Allowed, toy: ToyPredictor = EASY) -> di
     return {option.accelerator: option for option in options}
 
 
+def test_a_type_without_units_is_called_emulated() -> None:
+    """A T4 multiplies bf16 at its fp32 rate; an A100 does not, and a T4 has units for fp16."""
+    for precision, said in (("bf16-mixed", True), ("16-mixed", False), ("32-true", False)):
+        for name, option in options_in(small_job(precision=precision)).items():
+            texts = [note.text for note in option.notes if note.kind == "emulated"]
+            emulated = "bf16 is emulated: T4-16GB has no units for it and computes at its fp32 rate"
+            assert texts == ([emulated] if said and name == "T4-16GB" else [])
+
+
 def test_another_precision_is_planned_where_allowed_and_faster() -> None:
     """Full precision becomes bf16-mixed, and 16-mixed where there is no bf16; weights keep their 32 bits."""
     job = in_precisions(small_job(precision="32-true", batch=1), "bf16-mixed", "bf16-true")

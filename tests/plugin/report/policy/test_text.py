@@ -94,6 +94,18 @@ def test_each_job_says_what_a_change_does_to_its_cost() -> None:
         assert text.count("leaves out the errors that they share") == 1
 
 
+def test_a_job_that_is_likely_over_is_said_to_be() -> None:
+    """In the row of the job and at its limit, where by its median it is a third or more over; else it cannot be told."""
+    check = check_small_job(max_usd=1e6).check
+    best = None if check is None else check.best
+    assert best is not None
+    for share, words in ((1.35, "over by the estimate, not certain"), (1.0, "cannot tell")):
+        job = check_small_job(max_usd=best.run_usd.mid / share, confidence=0.999999)
+        text = format_lines(build_policy_check(policy_check([job])), width=200)
+        assert f" max_usd: {words}: " in text
+        assert sum(words in line for line in text.splitlines()) == 2
+
+
 JOBS_BEFORE = {"longer": 20_000, "same": 36_000, "new": None}
 
 
@@ -105,12 +117,12 @@ def test_each_job_says_what_its_plan_changes_of_the_script() -> None:
     answer = policy_check(
         job.model_copy(update={"name": name}) for job, name in zip(jobs, ("shared", "own"), strict=True)
     )
-    text = "It changes the script's plan: micro-batch 1 instead of 4. It uses 4 of 8 accelerators of each machine."
+    text = "Plan changes: micro-batch 1 instead of 4. It uses 4 of 8 accelerators of each machine."
     table, markdown = format_lines(build_policy_check(answer)), format_markdown(build_policy_check(answer))
     assert f"\nshared: {text}\n" in table
     assert f"- **shared**: {markdown_text(text)}\n" in markdown
     for output in (table, markdown):
-        assert output.count("changes the script's plan") == 1
+        assert output.count("Plan changes") == 1
 
 
 def test_a_plan_with_another_batch_than_the_script_s_or_the_base_s_names_both_and_what_it_costs() -> None:
