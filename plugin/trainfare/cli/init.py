@@ -16,7 +16,7 @@ from trainfare.cli.output import show_wait
 from trainfare.cli.target import TargetOptions, profile_of
 from trainfare.prices.run_cost_table import OWN_FILE, PROJECT_FILE
 from trainfare.prices.sources import PriceChoice
-from trainfare.pull_request.workflow import find_systems, write_workflow
+from trainfare.pull_request.workflow import OWN_REQUIREMENTS, REQUIREMENTS, find_systems, write_workflow
 from trainfare.report.escape import terminal_text
 from trainfare_core.errors import CannotTellError, TrainfareError
 from trainfare_core.number_format import shorten_text
@@ -45,15 +45,18 @@ def init(
     """Find the training scripts of this folder, try them, and write a policy and a workflow for its CI system."""
     from trainfare.policy.policy_file import read_file
     from trainfare.script.find_scripts import OWN_LOOP, find_scripts
+    from trainfare.script.imported_packages import list_requirements
     from trainfare.user_process.trace_store import list_code_files
 
     scripts = find_scripts(islice(list_code_files(Path()), _MOST_FILES))
+    priced: list[str] = []
     lines, jobs, hints = [f"training scripts: {len(scripts) or 'none'}"], dict[str, str](), list[str]()
     for path, said in scripts[:_MOST_SCRIPTS]:
         if not said:
             try:
                 name = name_job(path, jobs)
                 said, jobs[name] = _try_script(path, name, seconds)
+                priced.append(path)
             except TrainfareError as error:
                 said = str(error).removeprefix(path).lstrip(": ")
                 hints.append(f"  trainfare profile {path} # the whole reason")
@@ -69,7 +72,10 @@ def init(
             files.clear()
             lines.append(f"kept the policy in [tool.trainfare] of {project}")
         systems = find_systems(Path())
-        files.update(write_workflow(system, Path()) for system in systems)
+        wanted = [] if Path(REQUIREMENTS).is_file() or not systems else list_requirements(priced)
+        if wanted:
+            files[OWN_REQUIREMENTS] = "".join(f"{line}\n" for line in wanted)
+        files.update(write_workflow(system, Path(), own_requirements=bool(wanted)) for system in systems)
         lines += _write_files(files, dry_run=dry_run, force=force)
         lines += [
             "next:",

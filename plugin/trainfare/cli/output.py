@@ -111,8 +111,9 @@ def warn(lines: Iterable[str]) -> None:
 
 
 def output_width(otherwise: int = UNLIMITED_WIDTH) -> int:
-    """Return the terminal's columns, or `otherwise` where standard output is not a terminal."""
-    return shutil.get_terminal_size().columns if sys.stdout.isatty() else otherwise
+    """Return the columns of COLUMNS or of the terminal; `otherwise` where neither is there."""
+    is_set = os.environ.get("COLUMNS", "").isdecimal() and int(os.environ["COLUMNS"]) > 0
+    return shutil.get_terminal_size().columns if is_set or sys.stdout.isatty() else otherwise
 
 
 @contextmanager

@@ -30,7 +30,9 @@ class System(NamedTuple):
     host: str
 
 
-_REQUIREMENTS: Final = "requirements.txt"
+REQUIREMENTS: Final = "requirements.txt"
+OWN_REQUIREMENTS: Final = "trainfare-requirements.txt"
+"""Of the scripts, where a repository has no requirements."""
 
 
 def find_systems(folder: Path) -> list[System]:
@@ -46,11 +48,20 @@ def find_systems(folder: Path) -> list[System]:
     return systems or [system for system in known if system.host in remotes]
 
 
-def write_workflow(system: System, folder: Path) -> tuple[str, str]:
-    """Return where the workflow of a system goes in a repository, and its text."""
+def write_workflow(system: System, folder: Path, *, own_requirements: bool = False) -> tuple[str, str]:
+    """
+    Return where the workflow of a system goes in a repository, and its text.
+
+    Args:
+        system: of CI.
+        folder: of the repository.
+        own_requirements: it gets `OWN_REQUIREMENTS`.
+    """
     text = _FOLDER.joinpath(system.template).read_text(encoding="utf-8")
-    if not (folder / _REQUIREMENTS).is_file():  # of GitHub's the last two lines
-        text = text.partition(f"    with:\n      requirements: {_REQUIREMENTS}")[0]
+    if own_requirements:
+        text = text.replace(REQUIREMENTS, OWN_REQUIREMENTS)
+    elif not (folder / REQUIREMENTS).is_file():  # of GitHub's the last two lines
+        text = text.partition(f"    with:\n      requirements: {REQUIREMENTS}")[0]
     path = folder / system.path
     own = not system.beside or not path.exists() or path.read_text(encoding="utf-8", errors="replace") == text
     return system.path if own else system.beside, text

@@ -15,7 +15,7 @@ _LOOPS: Final = frozenset(("torch", "accelerate"))
 _TRAINING: Final = frozenset(("fit", "train", "LightningCLI"))
 _NOT_SEARCHED: Final = frozenset(("build", "dist", "tests"))
 OWN_LOOP: Final = "its own loop: trainfare recommend --steps N prices it"
-_MAX_BYTES: Final = 2**20
+MAX_BYTES: Final = 2**20
 """Largest file that is read. Chosen: no script is as long."""
 
 
@@ -31,7 +31,7 @@ def find_scripts(files: Iterable[Path]) -> list[tuple[str, str]]:
         if path.suffix != ".py" or path.name.startswith("test_") or not _NOT_SEARCHED.isdisjoint(path.parts):
             continue
         try:
-            content = read_own_file(path, _MAX_BYTES)
+            content = read_own_file(path, MAX_BYTES)
         except (FileRefusedError, OSError):
             continue
         try:
@@ -62,7 +62,7 @@ def find_obstacle(source: bytes) -> str | None:
         warnings.simplefilter("ignore")  # of the user's code, such as an escape in a text that is none
         tree = ast.parse(source)
     nodes = list(ast.walk(tree))
-    imported = {name.partition(".")[0] for name in _list_imports(nodes)}
+    imported = {name.partition(".")[0] for name in list_imports(nodes)}
     called = set(_list_calls(nodes))
     if not _runs_itself(tree, called):
         return None
@@ -83,7 +83,8 @@ def _runs_itself(tree: ast.Module, called: set[str]) -> bool:
     return not training.isdisjoint(_list_calls(inner for node in outside for inner in ast.walk(node)))
 
 
-def _list_imports(nodes: Iterable[ast.AST]) -> Iterator[str]:
+def list_imports(nodes: Iterable[ast.AST]) -> Iterator[str]:
+    """Yield the modules that a source imports by their whole names."""
     for node in nodes:
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)

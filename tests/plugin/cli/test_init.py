@@ -14,6 +14,7 @@ from trainfare.cli.init import name_job
 from trainfare.policy import read_policy
 from trainfare.pull_request.workflow import find_systems, write_workflow
 from trainfare.script.find_scripts import OWN_LOOP, find_obstacle, find_scripts
+from trainfare.script.imported_packages import list_requirements
 
 TOP = Path(__file__).parents[3]
 TEMPLATES = TOP / "plugin" / "trainfare" / "pull_request" / "ci"
@@ -241,3 +242,27 @@ def test_the_workflow_of_github_is_that_of_the_documentation() -> None:
     shorter = write_workflow(system, Path())[1]
     assert text.startswith(shorter)
     assert re.search(r"training-cost\.yml@[\w.-]+\n$", shorter)
+
+
+def test_requirements_of_the_scripts_where_a_repository_has_none(capsys: pytest.CaptureFixture[str]) -> None:
+    """What scripts and their own modules import, without the library and what a workflow installs anyway."""
+    imports = "import os, helper, numpy, parts.layers, not_installed_anywhere\n"
+    put(
+        {
+            "train.py": imports + TRAIN,
+            "helper.py": "from rich import print",
+            "parts/layers.py": "import yaml, helper",
+            ".github/x": "",
+        }
+    )
+    names = [line.partition(">=") for line in list_requirements(["train.py"])]
+    assert [name for name, _, _ in names] == ["numpy", "PyYAML", "rich"]
+    assert all(re.fullmatch(r"[\d.]+", number) for _, _, number in names)
+    put({"train.py": "import numpy\n" + TRAIN})
+    Path("helper.py").unlink()
+    done = capture_main(capsys, "init")
+    assert done.exit_code == 0
+    assert Path("trainfare-requirements.txt").read_text(encoding="utf-8").startswith("numpy>=")
+    assert "requirements: trainfare-requirements.txt" in Path(
+        ".github/workflows/training-cost.yml"
+    ).read_text(encoding="utf-8")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from trainfare.cli.output import show_wait
+from trainfare.cli.output import output_width, show_wait
 
 
 class Terminal(io.StringIO):
@@ -102,3 +102,10 @@ def test_ctrl_c_on_a_terminal_is_one_line_and_leaves_no_file(tmp_path: Path) -> 
     assert after.count(b"interrupted") == 1
     assert b"Traceback" not in after
     assert [path.name for path in tmp_path.iterdir() if path.name != "__pycache__"] == ["t.py"]
+
+
+def test_a_pipe_has_the_columns_that_are_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    """COLUMNS of the environment, which shells do not export by themselves; else lines have no end."""
+    for text, columns in (("80", 80), ("0", 7), ("wide", 7), ("", 7)):
+        monkeypatch.setenv("COLUMNS", text)
+        assert output_width(7) == columns
