@@ -25,6 +25,7 @@ OTHER_MEANINGS = {
     "core/trainfare_core/hardware/accelerator_rows.py": "AWS as the maker of Trainium",
     "core/trainfare_core/hardware/accelerators.py": "AWS as the maker of Trainium",
     "providers/trainfare_providers/shared_book.py": "the scheme of an address in Azure's storage",
+    "providers/trainfare_providers/buckets.py": "object stores, of which a cloud need have none that is read",
     "plugin/trainfare/cli/comment.py": "Azure DevOps",
     "plugin/trainfare/pull_request/azure_devops.py": "Azure DevOps",
     "plugin/trainfare/pull_request/ci_job.py": "Azure DevOps",
