@@ -71,5 +71,7 @@ def test_no_test_depends_on_wall_time() -> None:
 
 
 def test_a_test_that_hangs_is_stopped_in_one_place(pytestconfig: pytest.Config) -> None:
-    """pytest-timeout's limit is `HANG_S`."""
+    """pytest-timeout's limit is `HANG_S`; where no signal is heard, a thread without Python's lock ends the process."""
     assert f"--timeout={HANG_S:.0f}" in pytestconfig.getini("addopts")
+    assert float(pytestconfig.getini("faulthandler_timeout")) > HANG_S
+    assert pytestconfig.getini("faulthandler_exit_on_timeout") is True

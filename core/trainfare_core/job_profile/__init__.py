@@ -87,6 +87,9 @@ from trainfare_core.job_profile.profile import (
     StepInPrecision as StepInPrecision,
 )
 from trainfare_core.job_profile.run import (
+    FREE_KINDS as FREE_KINDS,
+)
+from trainfare_core.job_profile.run import (
     UPPER_BOUND as UPPER_BOUND,
 )
 from trainfare_core.job_profile.run import (

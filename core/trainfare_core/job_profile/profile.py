@@ -380,6 +380,10 @@ class JobProfile(KeptDocument):
         per_device = self.batch.samples_per_step
         return None if per_device is None else per_device * self.parallel.data_parallel_size
 
+    def forget_loader_time(self) -> JobProfile:
+        """Return the profile without what its loader took on the host where it was traced."""
+        return self.model_copy(update={"batch": self.batch.model_copy(update={"loader_time": None})})
+
     @classmethod
     def from_json(cls, text: str | bytes, *, where: str = "profile") -> JobProfile:
         """

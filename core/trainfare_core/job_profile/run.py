@@ -42,6 +42,10 @@ names its devices; the samples of all devices together stay the same."""
 InputKind: TypeAlias = Literal["pictures", "video", "audio", "text", "tokens", "numbers"]
 
 
+FREE_KINDS: Final[frozenset[InputKind]] = frozenset(("numbers", "tokens"))
+"""Samples that lie ready: a loader copies them, which no step of a device waits for."""
+
+
 class InputFacts(Record):
     """What the loader makes samples of."""
 

@@ -17,8 +17,8 @@ import numpy as np
 
 from trainfare_core.arrays import Array
 from trainfare_core.hardware.hosts import Host, HostColumns, find_host, usual_host
-from trainfare_core.job_profile import JobProfile, LoaderTime
-from trainfare_core.prediction.input_rates import FREE_KINDS, find_published_s
+from trainfare_core.job_profile import FREE_KINDS, JobProfile, LoaderTime
+from trainfare_core.prediction.input_rates import find_published_s
 from trainfare_core.prediction.uncertainty import find_longer
 
 BUSY_LOADER_SHARE: Final = 0.05

@@ -15,8 +15,6 @@ _PICTURE_PIXELS: Final = 500 * 375
 _SMALL_PIXELS: Final = 128 * 128
 """Of a model's input from which pictures are taken to be made of larger ones. A chosen value: sets of smaller pictures
 (32 to 96 pixels) hold them as the model gets them."""
-FREE_KINDS: Final = frozenset(("numbers", "tokens"))
-"""Samples that lie ready: a loader copies them, which no step of a device waits for."""
 _FIXED_MS, _MS_PER_PIXEL = 0.4, 2.7e-6
 """Of decoding a JPEG on one thread: a line through the four sizes of meta-pytorch/torchcodec#1620, 0.79 to 5.98 ms."""
 

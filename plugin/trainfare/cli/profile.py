@@ -13,8 +13,8 @@ from trainfare.cli.target import TargetOptions, profile_of
 from trainfare.report.escape import terminal_text
 from trainfare.report.wording import of_the_work, short_count
 from trainfare_core.errors import InputError
-from trainfare_core.job_profile import JobProfile
-from trainfare_core.number_format import percent
+from trainfare_core.job_profile import JobProfile, LoaderTime
+from trainfare_core.number_format import figures, percent
 from trainfare_core.variants import PRECISIONS
 from trainfare_providers.disk.files import write_text
 
@@ -103,9 +103,7 @@ def _profile_jobs(limits: TargetOptions, folder: Path) -> None:
 
 def summary_of(traced: JobProfile) -> str:
     """Return a summary: parameters, FLOPs, memory, number of steps, and the coverage of the trace."""
-    from trainfare_core.prediction.input_pipeline import input_pipeline
-
-    memory, plan, parallel, pipeline = traced.memory, traced.plan, traced.parallel, input_pipeline(traced)
+    memory, plan, parallel, timed = traced.memory, traced.plan, traced.parallel, traced.batch.loader_time
     count = sum(group.count for group in traced.parameters)
     steps = (
         f"{plan.optimizer_steps:,}" + (f" ({plan.steps_note})" if plan.steps_note else "")
@@ -137,7 +135,7 @@ def summary_of(traced: JobProfile) -> str:
         *varies,
         *(others if traced.precisions else ()),
         ("memory", f"{held_text}, {_size(memory.saved_activation_bytes)} saved activations"),
-        *([("loader", pipeline.note)] if pipeline.basis == "measured" else ()),
+        *([("loader", _describe_loader(timed))] if timed is not None else ()),
         ("steps", steps),
         (
             "coverage",
@@ -147,6 +145,12 @@ def summary_of(traced: JobProfile) -> str:
     lines = [f"{name:<11} {text}" for name, text in rows]
     lines += [f"note        {note}" for note in traced.notes]
     return "".join(terminal_text(line) + "\n" for line in lines)
+
+
+def _describe_loader(timed: LoaderTime) -> str:
+    took = f"{figures(1e3 * timed.sample_cpu_s)} ms of CPU a sample in one process here"
+    waits_s = max(timed.sample_s - timed.sample_cpu_s, 0.0)
+    return f"{took}, {figures(1e3 * waits_s)} ms of waits (median of {timed.batches} batches)"
 
 
 def check_profile_path(path: Path, *, force: bool) -> None:

@@ -121,8 +121,7 @@ class TracedTarget:
         if changed not in self._profiles:
             profile = with_steps(self._trace(change, precision, changed), self._steps)
             if not self._times_loader:
-                untimed = profile.batch.model_copy(update={"loader_time": None})
-                profile = profile.model_copy(update={"batch": untimed})
+                profile = profile.forget_loader_time()
             self._profiles[changed] = profile
         return self._profiles[changed]
 

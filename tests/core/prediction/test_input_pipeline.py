@@ -12,7 +12,7 @@ from builders.plans import predict_one
 from builders.profiles import profile
 from trainfare_core.documents import data_rows
 from trainfare_core.hardware.hosts import Host, describe_hosts, find_host, usual_host
-from trainfare_core.job_profile import InputFacts, JobProfile, LoaderTime, MeasuredStep, Quantiles
+from trainfare_core.job_profile import FREE_KINDS, InputFacts, JobProfile, LoaderTime, MeasuredStep, Quantiles
 from trainfare_core.prediction.input_pipeline import (
     EVERY_VCPU,
     TIMED_LOG_SIGMA,
@@ -23,7 +23,6 @@ from trainfare_core.prediction.input_pipeline import (
     input_pipeline,
     state_loader,
 )
-from trainfare_core.prediction.input_rates import FREE_KINDS
 from trainfare_core.prediction.table import PredictionTable
 from trainfare_core.prediction.uncertainty import Z80, find_longer
 

@@ -309,16 +309,16 @@ def test_the_front_is_exactly_the_non_dominated_set(
 @unhurried
 @given(rows=books(), objective=OBJECTIVES)
 def test_order_is_total_and_as_stated(rows: list[Row], objective: Objective) -> None:
-    """Objective, the other of dollars and hours, porting, then names: sorting by that key again changes nothing."""
+    """Porting, objective, the other of dollars and hours, then names: sorting by that key again changes nothing."""
     options = rank_rows(rows, objective=objective).options
 
     def make_sort_key(option: Option) -> tuple[object, ...]:
         money, time = option.run_usd.mid, option.run_hours.mid
         first, second = (money, time) if objective == "cheapest" else (time, money)
         return (
+            option.needs_porting,
             first,
             second,
-            option.needs_porting,
             option.provider,
             option.service,
             option.instance_type,

@@ -55,7 +55,7 @@ def test_the_median_batch_counts_without_the_first() -> None:
 def test_batches_are_loaded_as_a_worker_does() -> None:
     """In this process, on one thread; afterwards torch and the loader are as before."""
     data, threads, original = Numbers(), torch.get_num_threads(), DataLoader.__iter__
-    loader: Any = DataLoader(data, 2, num_workers=1, timeout=9)
+    loader: Any = DataLoader(data, 2, num_workers=1)
     torch.set_num_threads(2)
     try:
         with load_in_this_process() as times:
@@ -64,7 +64,7 @@ def test_batches_are_loaded_as_a_worker_does() -> None:
     finally:
         torch.set_num_threads(threads)
     assert {*data.threads} == {1}
-    assert (loader.num_workers, loader.timeout, DataLoader.__iter__) == (1, 9, original)
+    assert (loader.num_workers, DataLoader.__iter__) == (1, original)
     time = times.add_to(SOURCE, loader, 2).time
     assert time is not None
     assert time.batches == 3

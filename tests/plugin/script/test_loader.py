@@ -112,7 +112,7 @@ def test_real_jpegs_are_a_doubt_and_not_nothing(script: str, capsys: pytest.Capt
     assert timed is not None
     assert timed.workers == 2
     assert 0.2e-3 < timed.sample_cpu_s < 0.1  # a JPEG of 500 x 375 takes some milliseconds
-    assert "ms a sample" in capsys.readouterr().err
+    assert "ms of CPU a sample" in capsys.readouterr().err
     assert run("recommend", "job.json", *MACHINE, "--format", "json") == 0
     option = Recommendation.model_validate_json(capsys.readouterr().out).options[0]
     assert option.loader is not None
@@ -120,7 +120,7 @@ def test_real_jpegs_are_a_doubt_and_not_nothing(script: str, capsys: pytest.Capt
     assert run("check", script, *MACHINE, "--max-usd", f"{option.run_usd.mid:.2f}", "--format", "json") == 3
     reason = BudgetCheck.model_validate_json(capsys.readouterr().out).reason
     assert "the loader decides and was not measured" in reason  # a runner's own speed is in no verdict
-    untimed = profile.model_copy(update={"batch": profile.batch.model_copy(update={"loader_time": None})})
+    untimed = profile.forget_loader_time()
     Path("job.json").write_text(untimed.to_json(), encoding="utf-8")
     assert run("recommend", "job.json", *MACHINE, "--format", "json") == 0
     option = Recommendation.model_validate_json(capsys.readouterr().out).options[0]

@@ -81,7 +81,8 @@ def test_errors_keep_their_class_message_and_code(name: str) -> None:
     """What is raised in the process is raised by the command."""
     error = getattr(errors, name)("a", "b") if name == "MissingExtraError" else getattr(errors, name)("a: b")
     crossed = error_of(Reply.model_validate_json(reply_of(error).model_dump_json()))
-    assert (type(crossed), str(crossed), crossed.exit_code) == (type(error), str(error), error.exit_code)
+    said = f"in the process of the TARGET: {error}" if name == "InternalError" else str(error)
+    assert (type(crossed), str(crossed), crossed.exit_code) == (type(error), said, error.exit_code)
 
 
 def test_an_unknown_class_of_error_is_bad_input() -> None:
