@@ -37,8 +37,8 @@ os.environ["TRAINFARE_LEDGER"] = "off"
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # Shells start background jobs with Ctrl-C ignored; tests that press it need Python's own handler.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-# Without TERM, rich takes a terminal for one that can move its cursor; "dumb" cannot.
-for name in ("TERM", "TRAINFARE_OWN_PRICES", "TRAINFARE_PRICE_BOOK"):
+# Without TERM, rich takes a terminal for one that can move its cursor; "dumb" cannot. Readline sets COLUMNS for its children.
+for name in ("COLUMNS", "TERM", "TRAINFARE_OWN_PRICES", "TRAINFARE_PRICE_BOOK"):
     os.environ.pop(name, None)
 # An example may take as long as it takes: Hypothesis' deadline and its check for slow data count wall time.
 # Every run draws its own, so that 15 in each run of the suite find over a week what 100 would find in one.
