@@ -90,7 +90,7 @@ def test_a_damaged_measurement_is_passed_over(
     job: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Nothing of it is used, and the runs of the ledger still are; `ledger list` knows no such project."""
-    path = keep_measurement(SLOW, tmp_path / "runs")
+    path = Path(keep_measurement(SLOW, tmp_path / "runs"))
     path.write_text(path.read_text(encoding="utf-8")[:200], encoding="utf-8")
     command = ("predict", job, "--on", "A100-SXM-80GB")
     assert ask(capsys, *command, "--ledger", str(tmp_path / "runs")) == ask(capsys, *command)
