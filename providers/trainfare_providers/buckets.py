@@ -34,6 +34,16 @@ Result = TypeVar("Result")
 Credential = Callable[[], dict[str, Any]]
 
 
+def allows_http() -> bool:
+    """Return whether the environment names a server of its own without TLS, such as one for tests."""
+    return any(os.environ.get(name, "").startswith("http://") for name in _ENDPOINTS)
+
+
+def has_azure_key() -> bool:
+    """Return whether the environment has a key or a token of an Azure storage account, so that no sign-in is needed."""
+    return any(os.environ.get(name) for name in _AZURE_KEYS)
+
+
 @dataclass(frozen=True, slots=True)
 class StoredObject:
     """An object as a listing has it."""
@@ -111,9 +121,8 @@ class Bucket:
             self._ask(lambda store: self._library.delete(store, key))
 
     def _open(self) -> Any:
-        plain = any(os.environ.get(name, "").startswith("http://") for name in _ENDPOINTS)
         options: dict[str, Any] = {
-            "client_options": {**_LIMITS, "allow_http": plain},
+            "client_options": {**_LIMITS, "allow_http": allows_http()},
             "retry_config": {"max_retries": _TRIES},
             "prefix": self._prefix or None,
         }
@@ -222,7 +231,7 @@ def _find_azure_credential() -> Credential | None:
     """Return a token of the user's sign-in; None: a key in the environment, or the identity of the machine."""
     from trainfare_providers.azure.sign_in import find_credential, silence_logs
 
-    if any(os.environ.get(name) for name in _AZURE_KEYS):
+    if has_azure_key():
         return None
     silence_logs()
     try:

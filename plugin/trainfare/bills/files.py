@@ -18,11 +18,9 @@ import polars as pl
 
 from trainfare_core.bills.files import ENDINGS, BillFile
 from trainfare_core.errors import InputError
-from trainfare_providers.buckets import Bucket, is_address
+from trainfare_providers.buckets import Bucket, allows_http, has_azure_key, is_address
 
 _BLOCK: Final = 1 << 20
-_ENDPOINTS: Final = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "GOOGLE_BASE_URL", "AZURE_STORAGE_ENDPOINT")
-_AZURE_KEYS: Final = ("AZURE_STORAGE_ACCOUNT_KEY", "AZURE_STORAGE_SAS_KEY", "AZURE_STORAGE_SAS_TOKEN")
 _IN_PIECES: Final = (1, 44)
 """The first tried version of polars that reads gzip in pieces: of 0.9 GB of CSV it holds 0.3 GB, 1.36 held 2.1 GB."""
 _MOST_GZIP_BYTES: Final = 256 << 20
@@ -55,9 +53,8 @@ def _find_objects(address: str) -> list[BillFile]:
     magic = re.search(r"[*[]", address)
     folder = address[: magic.start()].rpartition("/")[0] if magic else address
     is_file = magic is None and address.endswith(ENDINGS)
-    bucket = Bucket(
-        folder.rpartition("/")[0] if is_file else folder
-    )  # finds what reads it, and its credentials
+    # Also where one object is read: it finds the credentials, and says what is not installed.
+    bucket = Bucket(folder.rpartition("/")[0] if is_file else folder)
     options = _find_storage(address.partition("://")[0])
     if is_file:
         return [BillFile(address, address, options)]
@@ -83,10 +80,7 @@ def _find_storage(scheme: str) -> dict[str, Any]:
 
     The address of another server is in the same variables as for `trainfare_providers.buckets`.
     """
-    storage: dict[str, str] = {}
-    endpoints = [os.environ[name] for name in _ENDPOINTS if name in os.environ]
-    if any(endpoint.startswith("http://") for endpoint in endpoints):
-        storage["allow_http"] = "true"
+    storage = {"allow_http": "true"} if allows_http() else {}
     if scheme == "gs" and (server := os.environ.get("GOOGLE_BASE_URL")):
         storage["google_base_url"] = server
     credential: Any = "auto"
@@ -94,7 +88,7 @@ def _find_storage(scheme: str) -> dict[str, Any]:
         # Without a scope it fails on the key of a service account, and polars reads the file by itself.
         with contextlib.suppress(ImportError):
             credential = pl.CredentialProviderGCP(scopes=[_GOOGLE_SCOPE])
-    elif scheme == "az" and any(os.environ.get(name) for name in _AZURE_KEYS):
+    elif scheme == "az" and has_azure_key():
         credential = None  # a key in the environment needs no sign-in
     return {"storage_options": storage, "credential_provider": credential}
 
