@@ -108,8 +108,8 @@ def _describe_limit(plan: PlanToExport, machines: Sequence[Option], stop: str) -
     slowest = ", on the slowest of these machines" if len(machines) > 1 else ""
     each = " of each start" if plan.option.spot is not None else ""
     return (
-        f"Time limit{each}: {hours_text(limit_s / 3600)}; 99 of 100 such runs end within it{slowest}. Then {stop}. "
-        "Checkpoints that were written stay."
+        f"Time limit{each}: {hours_text(limit_s / 3600)}; if the interval holds, 99 of 100 runs end within it"
+        f"{slowest}. Then {stop}. Checkpoints that were written stay."
     )
 
 

@@ -128,10 +128,7 @@ def test_ranked_machines_are_preferences_in_order() -> None:
     limit_s = request["StoppingCondition"]["MaxRuntimeInSeconds"]
     assert max(option.run_hours.high_80 for option in same[:5]) * 3600 < limit_s <= 2 * find_limit_s(best)
     page = export_plan(answer, "sagemaker", "cheapest").beside[".md"].replace("\\", "")
-    assert (
-        "99 of 100 such runs end within it, on the slowest of these machines. Then SageMaker sends TERM"
-        in page
-    )
+    assert "99 of 100 runs end within it, on the slowest of these machines. Then SageMaker sends TERM" in page
     assert f"raise its quota 'Longest run time for a training job' to {limit_s:,} s" in page
     assert "Longest run time" not in export_plan(small_answer(**MACHINE), "sagemaker", "1").beside[".md"]
 

@@ -89,7 +89,10 @@ def test_a_checkpoint_survives_the_time_limit(tmp_path: Path, monkeypatch: pytes
     answer = small_answer("train.py")
     text = export_plan(answer, "torchrun", "cheapest").text
     assert "exec timeout --signal=TERM --kill-after=120 57328 " in text
-    assert "# Time limit: 15.9 h; 99 of 100 such runs end within it. Then `timeout` sends TERM" in text
+    assert (
+        "# Time limit: 15.9 h; if the interval holds, 99 of 100 runs end within it. Then `timeout` sends TERM"
+        in text
+    )
     unknown = export_plan(answer.model_copy(update={"basis": "per_1000_steps"}), "torchrun", "cheapest").text
     assert "exec timeout" not in unknown
     assert "# No time limit: the length of the run is not known." in unknown
