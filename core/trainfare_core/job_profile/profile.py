@@ -16,7 +16,7 @@ from trainfare_core import documents
 from trainfare_core.documents import Count, Flops, KeptDocument, Record, check_text, first_problem
 from trainfare_core.errors import ProfileError
 from trainfare_core.job_profile.fields import Axis, Bytes, Seconds, Text
-from trainfare_core.job_profile.run import BatchFacts, ParallelFacts, RunPlan
+from trainfare_core.job_profile.run import FREE_KINDS, BatchFacts, LoaderTime, ParallelFacts, RunPlan
 
 SCHEMA_VERSION: Final = 1
 
@@ -380,9 +380,14 @@ class JobProfile(KeptDocument):
         per_device = self.batch.samples_per_step
         return None if per_device is None else per_device * self.parallel.data_parallel_size
 
-    def forget_loader_time(self) -> JobProfile:
-        """Return the profile without what its loader took on the host where it was traced."""
-        return self.model_copy(update={"batch": self.batch.model_copy(update={"loader_time": None})})
+    def with_loader_time(self, time: LoaderTime | None) -> JobProfile:
+        """Return the profile with what its loader took where it was traced.
+
+        ``None`` takes it away, and samples that lie ready in memory keep none.
+        """
+        is_free = self.batch.input is not None and self.batch.input.kind in FREE_KINDS
+        kept = {"loader_time": None if is_free else time}
+        return self.model_copy(update={"batch": self.batch.model_copy(update=kept)})
 
     @classmethod
     def from_json(cls, text: str | bytes, *, where: str = "profile") -> JobProfile:

@@ -20,7 +20,7 @@ from trainfare.job.training_job import build_value
 from trainfare.trace import BatchSpread, batch_elements, count_samples, count_tokens
 from trainfare.trace.batch_spread import TracedBatch, choose_sizes, join_variations, mean_work
 from trainfare_core.errors import InputError
-from trainfare_core.job_profile import FREE_KINDS, JobProfile
+from trainfare_core.job_profile import JobProfile
 
 READ_BATCHES = 16
 """Batches that are read of a DataLoader: enough to know the mean of padded text to about a tenth, few enough to load in
@@ -129,9 +129,8 @@ def trace_batches(
     profile = trace(replace(job, batch=ChosenBatch.of(batches[first])))
     source = _read_source(job.batch)
     facts = describe_input(source, batches[first])
-    is_free = facts is not None and facts.kind in FREE_KINDS
-    loaded = {"input": facts, "loader_time": None if is_free else source.time}
-    profile = profile.model_copy(update={"batch": profile.batch.model_copy(update=loaded)})
+    profile = profile.model_copy(update={"batch": profile.batch.model_copy(update={"input": facts})})
+    profile = profile.with_loader_time(source.time)
     if not spread.varies:
         return profile
     other = None

@@ -425,8 +425,8 @@ class _LoopBeforeLaunch(ScriptLoop):
         source = self._load_times.add_to(
             read_source(self._loader), self._loader, profile.batch.micro_batch_size
         )
-        timed = profile.batch.model_copy(update={"loader_time": source.time})
-        profile = profile.model_copy(update={"measured": None, "notes": tuple(notes), "batch": timed})
+        profile = profile.model_copy(update={"measured": None, "notes": tuple(notes)})
+        profile = profile.with_loader_time(source.time)
         if self._is_launched_later:
             profile = self._launch_all(profile)
         return LiveJob(  # of which the profile says the rest

@@ -121,7 +121,7 @@ class TracedTarget:
         if changed not in self._profiles:
             profile = with_steps(self._trace(change, precision, changed), self._steps)
             if not self._times_loader:
-                profile = profile.forget_loader_time()
+                profile = profile.with_loader_time(None)
             self._profiles[changed] = profile
         return self._profiles[changed]
 

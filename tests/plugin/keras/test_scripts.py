@@ -98,7 +98,7 @@ def test_before_launch_is_as_metered(name: str, here: Path) -> None:
     """Each operation with its FLOPs, bytes and launches, parameters, optimizer, plan and batch are equal both ways."""
     harness = MeterHarness()
     exec(HEAD + SCRIPTS[name], {"METERS": [make_meter(harness, here)]})
-    metered, before = harness.profile, trace(SCRIPTS[name]).forget_loader_time()
+    metered, before = harness.profile, trace(SCRIPTS[name]).with_loader_time(None)
     assert metered.operations
     assert before.operations == metered.operations
     assert before.source.how == "fake"

@@ -120,7 +120,7 @@ def test_real_jpegs_are_a_doubt_and_not_nothing(script: str, capsys: pytest.Capt
     assert run("check", script, *MACHINE, "--max-usd", f"{option.run_usd.mid:.2f}", "--format", "json") == 3
     reason = BudgetCheck.model_validate_json(capsys.readouterr().out).reason
     assert "the loader decides and was not measured" in reason  # a runner's own speed is in no verdict
-    untimed = profile.forget_loader_time()
+    untimed = profile.with_loader_time(None)
     Path("job.json").write_text(untimed.to_json(), encoding="utf-8")
     assert run("recommend", "job.json", *MACHINE, "--format", "json") == 0
     option = Recommendation.model_validate_json(capsys.readouterr().out).options[0]
