@@ -9,7 +9,7 @@ from typing import Any
 import torch.distributed as dist
 
 _ENDED: deque[Any] = deque(maxlen=8)
-"""The last groups, which modules that outlive their test may still hold."""
+"""The last groups that were ended. A module may still hold one after its test."""
 
 
 def end_process_group() -> None:

@@ -200,14 +200,12 @@ def _find_wait_s(record: RunRecord) -> float | None:
     """Return the wait for data of a measured step, seconds; None where an earlier version did not keep it."""
     if record.step_wait_s is not None:
         return record.step_wait_s
-    if (
-        record.parts.data_wait_s is not None
-    ):  # of this session, whose steps are not known where it was resumed
+    if record.parts.data_wait_s is not None:
+        # The wait is of this session, and the number of its own steps is not known where it was resumed.
         whole = record.steps_done and not record.earlier_s
         return record.parts.data_wait_s / record.steps_done if whole else None  # type: ignore[operator]
-    return (
-        None if record.started_at == record.ended_at else 0.0
-    )  # an import had no wait; a loop without one has none
+    # An import by an earlier version kept no wait; of a metered run without one, the loop has no loader.
+    return None if record.started_at == record.ended_at else 0.0
 
 
 def choose_earlier_runs(profile: JobProfile, records: Iterable[RunRecord]) -> tuple[EarlierRuns, ...]:

@@ -33,7 +33,7 @@ DEVICES: Final = ".devices"
 WRITING_LIMIT_S: Final = 5.0
 """For which the end of a run waits, twice where it was traced. Chosen: a busy machine takes one second."""
 _LIFE_S: Final = 60.0
-"""After which a writing process that nobody waits for ends itself."""
+"""Seconds after which a writing process ends itself, where no other process is waiting for it."""
 _LISTED: Final = ".listed"
 """File of a copy, as old as the last listing of all months."""
 _LISTED_FOR: Final = timedelta(days=30)

@@ -1,7 +1,7 @@
 """
 Where runs are recorded: `TRAINFARE_LEDGER`, else the table `ledger` of the settings, else the user's data folder.
 
-That is a folder, or a folder of a bucket, which outlives the machine (`trainfare.ledger.bucket`).
+The place is a local folder, or a folder in a bucket, which is still there when the machine is gone.
 """
 
 from __future__ import annotations

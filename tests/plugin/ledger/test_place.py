@@ -64,7 +64,7 @@ def test_a_bucket_is_an_address_and_no_path(tmp_path: Path, address: str) -> Non
 
 
 def test_what_a_launch_file_says_is_taken_where_the_settings_say_nothing(tmp_path: Path) -> None:
-    """A placeholder that nobody filled in is nothing; a project of the settings is more than the exported one."""
+    """An unfilled placeholder counts as not set; the project of the settings takes precedence over the exported one."""
     exported = {"TRAINFARE_LEDGER": "FILL_IN_LEDGER", "TRAINFARE_PROJECT": "of the plan"}
     default = find_ledger({}, tmp_path)
     assert default is not None
