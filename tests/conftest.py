@@ -62,9 +62,17 @@ def pytest_collection_finish() -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol() -> Generator[None, object, object]:
-    """Give each test the variables of the one before it as they were: Lightning and Accelerate set LOCAL_RANK and leave it."""
+    """
+    Give each test the variables of the one before it as they were, and no process group.
+
+    Lightning and Accelerate set LOCAL_RANK and leave it, and a script that runs here leaves the group that it made.
+    """
     before = dict(os.environ)
     ended = yield
+    if "torch.distributed" in sys.modules:
+        from builders.process_groups import end_process_group  # imports torch, which most tests do without
+
+        end_process_group()
     for name in os.environ.keys() - before:
         del os.environ[name]
     os.environ.update(before)
