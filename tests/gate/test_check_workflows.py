@@ -18,12 +18,12 @@ TOP = Path(__file__).parents[2]
 READ = (".github", "plugin/trainfare/pull_request/ci", "scripts", ".pre-commit-hooks.yaml")
 TOOLS = ("zizmor", "check-jsonschema", "pre-commit")
 
-ACTION, JUDGE = ".github/actions/check/action.yml", ".github/actions/judge/action.yml"
+TRACE, JUDGE = ".github/actions/trace/action.yml", ".github/actions/judge/action.yml"
 GITLAB = "plugin/trainfare/pull_request/ci/gitlab-ci.yml"
 PLANTED = {
-    "an action by its tag": (ACTION, "setup-python@a26af69be951a213d495a4c3e4e4022e16d87065", "setup-python@v5", "unpinned-uses"),
+    "an action by its tag": (TRACE, "setup-python@a26af69be951a213d495a4c3e4e4022e16d87065", "setup-python@v5", "unpinned-uses"),
     "an input in a script": (JUDGE, 'run: exit "$CODE"', "run: exit ${{ inputs.key }}", "template-injection"),
-    "a misspelt key of an action": (ACTION, "  using: composite", "  uzing: composite", "using"),
+    "a misspelt key of an action": (TRACE, "  using: composite", "  uzing: composite", "using"),
     "a list that is a text": (GITLAB, "paths: [report]", "paths: report", "paths"),
     "a step of no kind": ("plugin/trainfare/pull_request/ci/azure-pipelines.yml", "- checkout: self", "- checkuot: self", "checkuot"),
     "a hook without a command": (".pre-commit-hooks.yaml", "  entry: trainfare check\n", "", "entry"),

@@ -33,6 +33,7 @@ from trainfare_core.ledger.run_record import OFF
 from trainfare_core.policy.check import (
     JobCheck,
     PolicyCheck,
+    SourcePlace,
     join_checks,
     policy_check,
     report_policy_changes,
@@ -103,7 +104,7 @@ def target_answer(
         loaded = load_prices(choice=choice)
         as_of.append(loaded.as_of)
         pricing = Pricing(loaded, choice, lambda _target: trace(), before, ledger)
-        return (check_one(policy, _NAME, pricing, target, constraints),)
+        return (check_one(policy, _NAME, pricing, target, place_of(target, Path()), constraints),)
 
     (answered,) = _check_with_each_lock(choices, check)
     warn(finding.message for finding in answered.findings if finding.level == "warning")
@@ -181,9 +182,14 @@ def policy_answer(
     keep_bases, ledger = _keep_bases(base_of), _find_ledger(options, file, policy)
     target_of = file.target_of if traced is None else traced.path_of
 
+    def place_of_job(name: str) -> SourcePlace | None:
+        """Return where the checkout defines a job; that of the base, where what was traced elsewhere is judged."""
+        judged_here = traced is not None and name in ruling.files.policy.jobs
+        return place_of((ruling.files if judged_here else file).target_of(name), Path())
+
     def check(chosen: PriceChoice) -> tuple[JobCheck, ...]:
         pricing = Pricing(load_prices(choice=chosen), chosen, trace, keep_bases, ledger)
-        return check_jobs(policy, pricing, target_of=target_of, names=names)
+        return check_jobs(policy, pricing, target_of=target_of, place_of_job=place_of_job, names=names)
 
     ruled = _choose_prices(ruling.files, choice)
     with _trace_ahead(profile, map(target_of, names), options.jobs) as trace:

@@ -5,16 +5,14 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trainfare.ledger.earlier_runs import list_last_runs
 from trainfare.loops import load_plan_writer
-from trainfare.policy.target_place import place_of
 from trainfare.prices.constraints import with_book_names
 from trainfare.prices.sources import LoadedPrices, PriceChoice, age_warnings
 from trainfare_core.errors import PricesUnavailableError, TrainfareError
-from trainfare_core.policy.check import JobCheck, JobInputs, check_job, report_unchecked_job
+from trainfare_core.policy.check import JobCheck, JobInputs, SourcePlace, check_job, report_unchecked_job
 from trainfare_core.policy.policy import Policy
 from trainfare_core.ranking.pricing.price_doubt import offers_asked_for
 
@@ -46,7 +44,12 @@ class Pricing:
 
 
 def check_jobs(
-    policy: Policy, pricing: Pricing, *, target_of: Callable[[str], str], names: Iterable[str]
+    policy: Policy,
+    pricing: Pricing,
+    *,
+    target_of: Callable[[str], str],
+    place_of_job: Callable[[str], SourcePlace | None],
+    names: Iterable[str],
 ) -> tuple[JobCheck, ...]:
     """
     Check some jobs of a policy; one that cannot be checked does not keep the others from it.
@@ -55,13 +58,14 @@ def check_jobs(
         policy: the policy.
         pricing: how to trace and price.
         target_of: returns the target of a job, as seen from the current folder.
+        place_of_job: returns where a job is defined.
         names: of the jobs, in the order of the answer.
     """
     checks: list[JobCheck] = []
     for name in names:
-        target = target_of(name)
+        place = place_of_job(name)
         try:
-            checks.append(check_one(policy, name, pricing, target))
+            checks.append(check_one(policy, name, pricing, target_of(name), place))
         except TrainfareError as error:
             unchecked = report_unchecked_job(
                 policy,
@@ -70,14 +74,19 @@ def check_jobs(
                 message=str(error),
                 exit_code=error.exit_code,
                 day=pricing.choice.now.date(),
-                source_place=place_of(target, Path()),
+                source_place=place,
             )
             checks.append(unchecked)
     return tuple(checks)
 
 
 def check_one(
-    policy: Policy, name: str, pricing: Pricing, target: str, constraints: Constraints | None = None
+    policy: Policy,
+    name: str,
+    pricing: Pricing,
+    target: str,
+    source_place: SourcePlace | None,
+    constraints: Constraints | None = None,
 ) -> JobCheck:
     """
     Check one job.
@@ -87,6 +96,7 @@ def check_one(
         name: of the job.
         pricing: how to trace and price.
         target: of the job, as seen from the current folder.
+        source_place: where the job is defined.
         constraints: of the job; None takes what the policy says.
 
     Raises:
@@ -115,7 +125,7 @@ def check_one(
         price_warnings=old,
         notes=(*((_ON_DEMAND,) if default else ()), *loaded.problems, *loaded.notes),
     )
-    job = check_job(policy, name, inputs, day=day, source_place=place_of(target, Path()))
+    job = check_job(policy, name, inputs, day=day, source_place=source_place)
     if pricing.ledger is None or job.check is None:
         return job
     from trainfare_core.changes.explain_change import PricedJob
