@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from trainfare_core.ranking.alternatives.why_not import WhyNot
     from trainfare_core.ranking.pricing.request import Request
     from trainfare_core.recommendation import Objective, Recommendation
+    from trainfare_core.savings import Savings
 
     Job: TypeAlias = JobProfile | TrainingJob | str | Path
 
@@ -247,6 +248,51 @@ def why_not(job: Job, request: Request, choice: PriceChoice, machine: str) -> Ex
 
 
 @dataclass(frozen=True, slots=True)
+class FoundSavings:
+    """
+    What would make a run cheaper, with the warnings about the prices.
+
+    Attributes:
+        answer: the same for the same prices and the same day.
+        warnings: sentences on the age of the prices.
+    """
+
+    answer: Savings
+    warnings: tuple[str, ...]
+
+
+def find_job_savings(job: Job, request: Request, choice: PriceChoice) -> FoundSavings:
+    """
+    Find what would make a run cheaper.
+
+    Args:
+        job: see `recommend`, which also lists the errors.
+        request: what is asked for; names as a person types them.
+        choice: which prices to rank with.
+
+    Raises:
+        CannotTellError: nothing can be predicted from the profile.
+    """
+    from trainfare_core.ledger.noise_scale import with_noise_scale
+    from trainfare_core.savings import find_savings
+
+    loaded, constraints, warnings = load_requested_prices(request.constraints, choice)
+    profile = profile_of(job)
+    _require_operations(profile)
+    writer = load_plan_writer(profile.source.loop)
+    request = replace(request, constraints=constraints, as_of=loaded.as_of, writer=writer)
+    noted = with_noise_scale(profile, request.earlier_runs)
+    return FoundSavings(find_savings(noted, loaded.book, request), warnings)
+
+
+def _require_operations(profile: JobProfile) -> None:
+    if not profile.operations:
+        why = profile.untraced_because
+        what = "the profile has no operations, so nothing can be predicted from it"
+        raise CannotTellError(f"{what}: {why}" if why else f"{what}: trace the step with `trainfare profile`")
+
+
+@dataclass(frozen=True, slots=True)
 class Ranked:
     """
     A recommendation, with the age of its prices.
@@ -286,10 +332,7 @@ def rank_job(
     profile = profile_of(job)
     writer = load_plan_writer(profile.source.loop)
     request = replace(request, constraints=constraints, as_of=loaded.as_of, writer=writer)
-    if not profile.operations:
-        why = profile.untraced_because
-        what = "the profile has no operations, so nothing can be predicted from it"
-        raise CannotTellError(f"{what}: {why}" if why else f"{what}: trace the step with `trainfare profile`")
+    _require_operations(profile)
     if ledger is not None:
         from trainfare.ledger.earlier_runs import read_earlier_runs
 

@@ -62,7 +62,7 @@ def test_commands_are_pinned() -> None:
     known = set(COMMANDS)
     assert known == {
         "demo", "profile", "predict", "recommend", "estimate", "check", "comment", "decline", "export", "offers", "prices",
-        "strategy", "why", "ledger", "reconcile", "doctor", "mcp", "probe", "calibrate", "init", "watch",
+        "strategy", "why", "savings", "ledger", "reconcile", "doctor", "mcp", "probe", "calibrate", "init", "watch",
     }  # fmt: skip
 
 

@@ -122,18 +122,9 @@ def _split_usd(option: Option) -> tuple[float, float, float]:
 
 def _compute_step_sigma(mixed: MixedProfiles, base: Option, head: Option) -> float:
     """Return the standard deviation of ln(ratio of the two steps)."""
-    changed = set(mixed.changed)
-    differs: dict[ChangedThing, bool] = {
-        "batch": "global_batch" in changed
-        or _differ(base, head, "micro_batch_size", "accumulate_grad_batches"),
-        "precision": "precision" in changed or _differ(base.trainer, head.trainer, "precision"),
-        "model": not changed.isdisjoint(("model", "trace")),
-        "devices": "devices" in changed
-        or _differ(base, head, "machine", "accelerator_count", "nodes", "sharding", "model_split"),
-    }
-    things: list[ChangedThing] = [thing for thing, differ in differs.items() if differ]
+    things = _list_changed_things(mixed, base, head)
     independent = math.hypot(_get_log_sigma(base.step_s), _get_log_sigma(head.step_s))
-    if base.accelerator != head.accelerator or changed & {"compilation", "base_measurement"}:
+    if _are_independent(mixed, base, head):
         return independent
     if not things:
         return 0.0
@@ -145,6 +136,33 @@ def _compute_step_sigma(mixed: MixedProfiles, base: Option, head: Option) -> flo
         max(least_share, measure_changed_share(mixed.base, mixed.head)) if things == ["model"] else 1.0
     )
     return changed_share * min(sigma, independent)
+
+
+def find_pair_errors(mixed: MixedProfiles, base: Option, head: Option) -> tuple[PairErrors, ...]:
+    """Return what the doubt of the ratio of two steps rests on; nothing where they share no error, or are the same."""
+    if _are_independent(mixed, base, head):
+        return ()
+    return tuple(pair_errors()[thing] for thing in _list_changed_things(mixed, base, head))
+
+
+def _are_independent(mixed: MixedProfiles, base: Option, head: Option) -> bool:
+    """Return whether the steps are on two accelerators, or in two implementations, or one was measured."""
+    changed = set(mixed.changed)
+    return base.accelerator != head.accelerator or bool(changed & {"compilation", "base_measurement"})
+
+
+def _list_changed_things(mixed: MixedProfiles, base: Option, head: Option) -> list[ChangedThing]:
+    """Return what differs between two steps."""
+    changed = set(mixed.changed)
+    differs: dict[ChangedThing, bool] = {
+        "batch": "global_batch" in changed
+        or _differ(base, head, "micro_batch_size", "accumulate_grad_batches"),
+        "precision": "precision" in changed or _differ(base.trainer, head.trainer, "precision"),
+        "model": not changed.isdisjoint(("model", "trace")),
+        "devices": "devices" in changed
+        or _differ(base, head, "machine", "accelerator_count", "nodes", "sharding", "model_split"),
+    }
+    return [thing for thing, differ in differs.items() if differ]
 
 
 def _differ(base: object, head: object, *names: str) -> bool:

@@ -83,13 +83,15 @@ def explain_change(
     if isinstance(base, UnknownJob):
         last = _find_best(head, request, predict)
         return _report_unknown(
-            _side(base.label, base.because), _side(head.label, last), (*base.notes, *head.notes)
+            describe_side(base.label, base.because),
+            describe_side(head.label, last),
+            (*base.notes, *head.notes),
         )
     walk = _Walk(base, head, request, predict)
     everything = frozenset(walk.changed)
     first, last = walk.price(frozenset()), walk.price(everything)
     notes = (*base.notes, *head.notes)
-    sides = _side(base.label, first), _side(head.label, last)
+    sides = describe_side(base.label, first), describe_side(head.label, last)
     if isinstance(first, str) or isinstance(last, str):
         return _report_unknown(*sides, notes)
     change_usd = round(last.run_usd.mid - first.run_usd.mid, _DIGITS)
@@ -271,7 +273,8 @@ def _cause_of(factor: Factor, before: Option, after: Option) -> CauseName:
     return "other"
 
 
-def _side(label: str, option: Option | str) -> CostSide:
+def describe_side(label: str, option: Option | str) -> CostSide:
+    """Return the machine and the cost of a best option, or the reason why there is none."""
     if isinstance(option, str):
         return CostSide(label=label, machine=None, usd=None, hours=None, unknown_because=option)
     count = f"{option.nodes} x " if option.nodes > 1 else ""

@@ -43,16 +43,15 @@ _GROUPS: Final[Mapping[str, Mapping[str, str]]] = {
         "recommend": "Rank every machine for a script, by cost or time.",
         "estimate": "The same from a model's name or size, without code.",
         "why": "Why a machine is not the answer, with figures.",
+        "savings": "What would make a run cheaper, each change by itself.",
         "strategy": "Fine-tune or train from scratch: cost to the target.",
         "decline": "Train now or wait: how the cost changes over the years.",
     },
     "Launch": {
         "export": "Write the file that starts a plan; nothing is started.",
     },
-    "While it runs": {
+    "While it runs, and afterwards": {
         "watch": "Follow a run: steps, dollars, projection, time left, MFU.",
-    },
-    "Afterwards": {
         "ledger": "What runs took and cost, beside what was predicted.",
         "reconcile": "What runs cost on the bill, beside the estimate.",
     },
@@ -71,7 +70,7 @@ _GROUPS: Final[Mapping[str, Mapping[str, str]]] = {
 COMMANDS: Final = tuple(name for group in _GROUPS.values() for name in group)
 """`trainfare.cli.NAME` has a function NAME, or an `app` with commands of its own."""
 
-_RUN_TARGETS: Final = ("profile", "predict", "recommend", "why", "check", "strategy", "init")
+_RUN_TARGETS: Final = ("profile", "predict", "recommend", "why", "savings", "check", "strategy", "init")
 """Commands that run the code of a TARGET."""
 _ALLOCATIONS_PER_COLLECTION: Final = 200_000
 """Chosen: more objects than the imports of a command make, and some tens of MB where a command makes garbage."""

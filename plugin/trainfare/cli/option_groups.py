@@ -23,6 +23,7 @@ FORMATS: Final[Mapping[str, tuple[Format, ...]]] = {
     "recommend": ("table", "json", "markdown", "html", "csv"),
     "estimate": ("table", "json", "markdown", "html", "csv"),
     "why": ("table", "json"),
+    "savings": ("table", "json", "markdown", "html"),
     "check": ("table", "json", "markdown", "html", "sarif", "junit", "github"),
     "offers": ("table", "json", "csv"),
     "strategy": ("table", "json", "html"),

@@ -141,6 +141,6 @@ def test_help_names_each_command_in_one_line_of_its_group() -> None:
     words = [line.strip("│ ").split(" ")[0] for line in page if line.startswith("│")]
     assert [words.count(name) for name in COMMANDS] == [1] * len(COMMANDS)
     assert [line.strip("╭─╮ ") for line in page if line.startswith("╭")] == [
-        "Options", "First steps", "Before a run", "Decide", "Launch", "While it runs", "Afterwards",
+        "Options", "First steps", "Before a run", "Decide", "Launch", "While it runs, and afterwards",
         "In CI, and for assistants", "Prices",
     ]  # fmt: skip

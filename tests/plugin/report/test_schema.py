@@ -113,6 +113,7 @@ def test_writing_gives_every_schema(tmp_path: Path, record_property: Callable[[s
         "run",
         "run-explanation",
         "run-status",
+        "savings",
         "strategy-answer",
         "why-not",
     )
