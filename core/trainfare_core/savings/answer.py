@@ -29,7 +29,7 @@ class Saving(Record):
         "the step is the same, or is on another accelerator"
     )
     well_known: bool = Field(
-        description="false: the change makes steps that fewer than ten measured pairs compare"
+        description="false: what the change does to a step was not scored on ten pairs of measured steps"
     )
 
 

@@ -138,7 +138,9 @@ def _say_how(saving: Saving, loop: str) -> str:
     )
     if saving.lever in ("plan", "recomputation", "precision", "batch") and saving.plan is not None:
         how = f"{format_plan(saving.plan)} ({how})"
-    rests_on = "no measured steps compare it with the run as it is" if not saving.well_known else ""
+    rests_on = (
+        "what it does to a step was not scored on measured pairs of steps" if not saving.well_known else ""
+    )
     if saving.well_known and saving.pairs is not None:
         rests_on = f"its interval rests on {saving.pairs:,} pairs of measured steps"
     doubt = "it may cost more" if saving.saved_usd_range.low_80 < 0 else ""

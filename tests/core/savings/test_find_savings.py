@@ -77,7 +77,7 @@ def test_a_precision_that_was_not_traced_is_not_priced() -> None:
 
 
 def test_compilation_is_said_to_be_not_known_well() -> None:
-    """No pair of measured steps differs in it alone: its interval takes the errors of both steps as independent."""
+    """It was not scored on pairs of measured steps: its interval takes the errors of both steps as independent."""
     answer = savings_of(gpt_profile(), book(A100))
     saving = find(answer, "compile")
     assert (saving.pairs, saving.well_known, saving.group) == (None, False, "same_result")
