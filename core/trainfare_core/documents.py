@@ -20,6 +20,8 @@ under ten deep."""
 
 Finite: TypeAlias = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 """A quantity that is finite and not negative."""
+Signed: TypeAlias = Annotated[float, Field(allow_inf_nan=False)]
+"""A finite quantity of either sign, such as a difference."""
 Count: TypeAlias = Annotated[int, Field(ge=0, le=10**18)]
 """A number of things: below it fits a 64-bit integer."""
 Flops: TypeAlias = Annotated[int, Field(ge=0, le=10**24)]

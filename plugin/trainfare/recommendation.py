@@ -310,7 +310,7 @@ class Ranked:
 
 def rank_job(
     job: Job, request: Request, choice: PriceChoice, *, price_book: PriceBook | None = None, compare: bool = False,
-    ledger: str | Path | None = None,
+    savings: bool = False, ledger: str | Path | None = None,
 ) -> Ranked:  # fmt: skip
     """
     Rank as `recommend` does, and keep what a report needs besides.
@@ -321,6 +321,7 @@ def rank_job(
         choice: which prices to rank with.
         price_book: prices to rank with instead.
         compare: an assumption says what other implementations of the model would cost.
+        savings: price what would make the run cheaper, too; takes as long as the ranking, or a little longer.
         ledger: whose runs correct the steps, in place of those of the request.
     """
     from trainfare_core.ledger.noise_scale import with_noise_scale
@@ -357,6 +358,10 @@ def rank_job(
         from trainfare_core.ranking.alternatives.nearest import with_alternatives
 
         answer = with_alternatives(answer, profile, loaded.book, request)
+    elif savings:
+        from trainfare_core.savings import list_savings
+
+        answer = answer.model_copy(update={"savings": list_savings(profile, loaded.book, request)})
     return Ranked(with_outlook(answer).identify_plans(), loaded.as_of, warnings)
 
 

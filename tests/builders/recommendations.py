@@ -10,6 +10,7 @@ from trainfare_core.job_profile import MeasuredStep, Quantiles
 from trainfare_core.ranking.alternatives.why_not import WhyNot
 from trainfare_core.ranking.cost_outlook import cost_outlook
 from trainfare_core.recommendation import (
+    ChangeRange,
     Constraints,
     CostParts,
     Interval,
@@ -19,6 +20,7 @@ from trainfare_core.recommendation import (
     PriceBookFacts,
     Recommendation,
     Rejection,
+    Saving,
     StepParts,
 )
 
@@ -45,6 +47,24 @@ def interval(mid: float, sigma: float = 0.2) -> Interval:
     """Return a log-normal 80 % interval around `mid`."""
     factor = math.exp(1.2816 * sigma)
     return Interval(mid=round(mid, 6), low_80=round(mid / factor, 6), high_80=round(mid * factor, 6))
+
+
+def saving(**overrides: Any) -> Saving:
+    """Return one saving: $2.40 [$1.00 to $4.00] of $12.40 by validating half as often, on the machine of `option`."""
+    fields: dict[str, Any] = {
+        "lever": "validation",
+        "group": "same_result",
+        "machine": "aws:g6.2xlarge@us-east-1 (spot)",
+        "usd": interval(10.0),
+        "hours": interval(10.6),
+        "plan": None,
+        "saved_usd": 2.4,
+        "saved_usd_range": ChangeRange(low_80=1.0, high_80=4.0, low=1.0, high=4.0),
+        "saved_hours": 2.6,
+        "pairs": None,
+        "well_known": True,
+    }
+    return Saving(**fields | overrides)
 
 
 def option(**overrides: Any) -> Option:

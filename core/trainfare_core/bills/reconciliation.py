@@ -16,8 +16,7 @@ from pydantic import Field
 from trainfare_core.bills.files import BillFile
 from trainfare_core.bills.formats import COSTS
 from trainfare_core.bills.sums import add_lines, merge_sums
-from trainfare_core.changes.cost_change import Signed
-from trainfare_core.documents import Answer, Count, Interval, Record
+from trainfare_core.documents import Answer, Count, Interval, Record, Signed
 from trainfare_core.errors import InputError
 from trainfare_core.recommendation import PREDICTION_TAG
 

@@ -19,13 +19,12 @@ from pydantic import TypeAdapter
 
 from trainfare_core.arrays import Column
 from trainfare_core.changes.change_factors import MixedProfiles
-from trainfare_core.changes.cost_change import ChangeRange
 from trainfare_core.documents import Finite, Interval, Record, data_text
 from trainfare_core.interruptions.ends import find_normals
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.number_format import round_figure
 from trainfare_core.prices.age_doubt import Z_80
-from trainfare_core.recommendation import Option
+from trainfare_core.recommendation import ChangeRange, Option
 from trainfare_core.run_cost.interrupted import STARTUP_LOG_SIGMA
 from trainfare_core.run_cost.timing import RIDGE_FLOP_PER_BYTE
 
@@ -83,6 +82,11 @@ def find_ranges(
     chances = np.array([0.1, 0.9, 1 - confidence, confidence])
     fractions = np.expm1(log_ratio + ratio_sigma * find_normals(chances))
     usd_ends: Column = np.array([float(np.quantile(usd, chance)) for chance in chances])
+    # Dollars that do not follow the step, such as those of checkpoints, bend under the log-normal ratio: most at the
+    # medians, whose difference would then lie outside.
+    difference = head.run_usd.mid - base.run_usd.mid
+    lower = np.array([True, False, True, False])
+    usd_ends = np.where(lower, np.minimum(usd_ends, difference), np.maximum(usd_ends, difference))
     return _make_range(fractions), _make_range(usd_ends)
 
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Final, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 from pydantic import Field
 
-from trainfare_core.documents import Finite, Interval, Record
-from trainfare_core.number_format import percent
-from trainfare_core.recommendation import QualityRatio
+from trainfare_core.documents import Finite, Interval, Record, Signed
+from trainfare_core.recommendation import ChangeRange, QualityRatio
 
-Signed: TypeAlias = Annotated[float, Field(allow_inf_nan=False)]
 CauseName: TypeAlias = Literal[
     "prices",
     "steps",
@@ -25,9 +23,6 @@ CauseName: TypeAlias = Literal[
     "other",
 ]
 """In the order in which a report lists them; `trainfare_core.changes.change_factors` says what each one is."""
-
-WIDE: Final = 0.05
-"""Width of an interval from which its ends are whole percent. A chosen value: tenths of a percent say nothing there."""
 
 
 class CostSide(Record):
@@ -78,26 +73,6 @@ class CostCause(Record):
         description="for 'model': the modules that changed most; they add up to the change of FLOPs and bytes. "
         "Empty where a profile does not know its modules",
     )
-
-
-class ChangeRange(Record):
-    """Ends of a change: errors that base and head share cancel."""
-
-    low_80: Signed = Field(description="lower end of the central 80 %")
-    high_80: Signed
-    low: Signed = Field(description="the change is at least this with the asked confidence")
-    high: Signed = Field(description="it is at most this with the asked confidence")
-
-    def to_percent(self) -> str:
-        """
-        Return the central 80 % of a fraction as text.
-
-        >>> ChangeRange(low_80=0.6, high_80=0.751, low=0.5, high=0.8).to_percent()
-        '[+60 % to +75 %]'
-        """
-        decimals = 0 if self.high_80 - self.low_80 >= WIDE else 1
-        low, high = (percent(end, decimals, sign=True) for end in (self.low_80, self.high_80))
-        return f"[{low} to {high}]"
 
 
 class QualityCost(Record):

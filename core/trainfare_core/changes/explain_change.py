@@ -277,10 +277,9 @@ def describe_side(label: str, option: Option | str) -> CostSide:
     """Return the machine and the cost of a best option, or the reason why there is none."""
     if isinstance(option, str):
         return CostSide(label=label, machine=None, usd=None, hours=None, unknown_because=option)
-    count = f"{option.nodes} x " if option.nodes > 1 else ""
     return CostSide(
         label=label,
-        machine=f"{count}{option.machine} ({option.purchase_option})",
+        machine=option.purchased_machines,
         usd=option.run_usd,
         hours=option.run_hours,
         global_batch_size=option.global_batch_size,

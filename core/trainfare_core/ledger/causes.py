@@ -18,8 +18,7 @@ from typing import Final, Literal, TypeAlias
 
 from pydantic import Field
 
-from trainfare_core.changes.cost_change import Signed
-from trainfare_core.documents import Answer, Finite, Interval, Record
+from trainfare_core.documents import Answer, Finite, Interval, Record, Signed
 from trainfare_core.ledger.run_record import RunRecord, RunState, TimeParts
 from trainfare_core.number_format import cents, duration
 

@@ -11,7 +11,14 @@ from trainfare_core.changes.cost_change import CostChange
 from trainfare_core.documents import Document, leave_out_empty
 from trainfare_core.ledger.run_record import RunRecord
 from trainfare_core.number_format import figures, hours_range, hours_text, percent
-from trainfare_core.recommendation import Constraints, CriticalBatchFacts, Interval, JobSummary, Option
+from trainfare_core.recommendation import (
+    Constraints,
+    CriticalBatchFacts,
+    Interval,
+    JobSummary,
+    Option,
+    Saving,
+)
 
 if TYPE_CHECKING:
     from trainfare_core.changes.explain_change import PricedJob, UnknownJob
@@ -53,6 +60,11 @@ class BudgetCheck(Document):
     )
     change: CostChange | None = Field(
         default=None, description="what changed since the base, and why; None where no base was given"
+    )
+    savings: tuple[Saving, ...] = Field(
+        default=(),
+        description="changes that would make the best run cheaper, each alone, in the order of `savings-1`; priced "
+        "where the run is over, or likely over",
     )
     past_runs: tuple[RunRecord, ...] = Field(
         default=(), description="last runs of the job in the ledger that was named, newest first"
@@ -113,6 +125,7 @@ def judge(
     from trainfare_core.installation import __version__
     from trainfare_core.ranking.options.assumptions import describe_critical_batch, job_summary
     from trainfare_core.ranking.rank import best_chance
+    from trainfare_core.savings import list_savings
 
     constraints = request.constraints
     best_option = best_chance(profile, book, request)
@@ -138,6 +151,7 @@ def judge(
         probability_within=chance,
         best=best,
         critical_batch=describe_critical_batch(profile, constraints),
+        savings=list_savings(profile, book, request) if verdict == "over" or likely_over else (),
         change=None if base is None else explain_change(base, PricedJob(profile, book, "head"), request),
         notes=notes,
     )
@@ -233,8 +247,7 @@ def _write_reason(
     words = {"within": "within", "over": "over", "cannot_tell": "cannot tell if within"}[verdict]
     if likely_over:
         words = f"{name_verdict(verdict, likely_over=True)}, against"
-    count = f"{best.nodes} x " if best.nodes > 1 else ""
-    run = f"{count}{best.machine} ({best.purchase_option}) takes {time} and costs {cost}"
+    run = f"{best.purchased_machines} takes {time} and costs {cost}"
     if best.guess_because:
         run = f"{run}, a guess, because {best.guess_because}"
     if not limits:

@@ -8,7 +8,6 @@ from typing import Final, Literal, TypeAlias
 
 from pydantic import Field
 
-from trainfare_core.changes.cost_change import ChangeRange
 from trainfare_core.documents import Record, leave_out_empty
 from trainfare_core.number_format import hours_text, percent, round_figure
 from trainfare_core.policy.budget_check import (
@@ -23,7 +22,7 @@ from trainfare_core.policy.policy import JobLimits
 from trainfare_core.policy.rules import LimitRule, RuleName
 from trainfare_core.prices.age_doubt import Z_80
 from trainfare_core.ranking.pricing.chances import probability
-from trainfare_core.recommendation import Interval, Option
+from trainfare_core.recommendation import ChangeRange, Interval, Option
 
 FindingStatus: TypeAlias = Literal["kept", "broken", "cannot_tell", "waived", "not_applied"]
 

@@ -41,6 +41,7 @@ from trainfare_core.recommendation.option import (
     TrainerArguments,
 )
 from trainfare_core.recommendation.plan_facts import NEUTRAL, PlanFacts, PlanWriter
+from trainfare_core.recommendation.saving import ChangeRange, LeverName, Saving, SavingGroup
 
 __all__ = [
     "DEFAULT_MAX_RUN_HOURS",
@@ -51,6 +52,7 @@ __all__ = [
     "Alternative",
     "AssumedNumber",
     "Cause",
+    "ChangeRange",
     "Commitment",
     "Constraints",
     "CostOutlook",
@@ -60,6 +62,7 @@ __all__ = [
     "Interval",
     "JobSummary",
     "Launch",
+    "LeverName",
     "ModelSplit",
     "Note",
     "NoteKind",
@@ -76,6 +79,8 @@ __all__ = [
     "Rejection",
     "RejectionReason",
     "RunnerUp",
+    "Saving",
+    "SavingGroup",
     "Sharding",
     "SpotFallback",
     "SpotOutlook",

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, TypeAlias
 
 from pydantic import Field, ValidationError, model_validator
 
-from trainfare_core.documents import Count, Document, Finite, Flops, Interval, Record, first_problem
+from trainfare_core.documents import Count, Document, Finite, Flops, Interval, Record, Signed, first_problem
 from trainfare_core.errors import InputError
 from trainfare_core.hardware.earlier_runs import DeviceFigures, EarlierRuns
 from trainfare_core.job_profile import BatchScale
@@ -14,8 +14,7 @@ from trainfare_core.limits.constraints import Constraints
 from trainfare_core.prices.facts import PriceBookFacts
 from trainfare_core.recommendation.launch import Launch, identify_plan
 from trainfare_core.recommendation.option import Option
-
-Signed: TypeAlias = Annotated[float, Field(allow_inf_nan=False)]
+from trainfare_core.recommendation.saving import Saving
 
 
 class FutureCost(Record):
@@ -287,6 +286,11 @@ class Recommendation(Document):
     outlook: CostOutlook | None = Field(
         default=None,
         description="what the cheapest option costs later; None where nothing runs unchanged within a century",
+    )
+    savings: tuple[Saving, ...] = Field(
+        default=(),
+        description="changes that would make the cheapest run cheaper, each alone, in the order of `savings-1`; empty: "
+        "none does, or they were not priced",
     )
     launch: Launch | None = Field(
         default=None, description="what starts the script; None where no TARGET was given"

@@ -299,3 +299,9 @@ class Option(Record):
     def machine(self) -> str:
         """The name `FareMeter(machine=...)` takes, e.g. aws:p4d.24xlarge@us-east-1."""
         return f"{self.provider}:{self.instance_type}@{self.region}"
+
+    @property
+    def purchased_machines(self) -> str:
+        """All machines of the run and how they are bought, e.g. 2 x aws:p4d.24xlarge@us-east-1 (on_demand)."""
+        count = f"{self.nodes} x " if self.nodes > 1 else ""
+        return f"{count}{self.machine} ({self.purchase_option})"

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from trainfare_core.savings.answer import JointSaving, NotPriced, Saving, Savings
-from trainfare_core.savings.find_savings import find_savings
-from trainfare_core.savings.levers import LeverName, SavingGroup
+from trainfare_core.savings.answer import JointSaving, NotPriced, Savings
+from trainfare_core.savings.find_savings import find_savings, list_savings
 
-__all__ = ["JointSaving", "LeverName", "NotPriced", "Saving", "SavingGroup", "Savings", "find_savings"]
+__all__ = ["JointSaving", "NotPriced", "Savings", "find_savings", "list_savings"]

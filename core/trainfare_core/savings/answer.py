@@ -6,31 +6,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from trainfare_core.changes.cost_change import ChangeRange, CostSide, Signed
-from trainfare_core.documents import Document, Finite, Record
-from trainfare_core.recommendation import TrainerArguments
-from trainfare_core.savings.levers import LeverName, SavingGroup
-
-
-class Saving(Record):
-    """One change of the run, made alone."""
-
-    lever: LeverName
-    group: SavingGroup
-    after: CostSide = Field(description="the machine that is the best with the change, and its cost")
-    plan: TrainerArguments | None = Field(description="the plan of that machine")
-    saved_usd: Finite = Field(description="median before less median after")
-    saved_usd_range: ChangeRange = Field(
-        description="of what is saved: errors that both runs share cancel; below 0 it costs more"
-    )
-    saved_hours: Signed = Field(description="medians; negative: the cheaper run takes longer")
-    pairs: int | None = Field(
-        description="pairs of measured steps that the interval's step rests on, which differ in that one thing; None: "
-        "the step is the same, or is on another accelerator"
-    )
-    well_known: bool = Field(
-        description="false: what the change does to a step was not scored on ten pairs of measured steps"
-    )
+from trainfare_core.changes.cost_change import CostSide
+from trainfare_core.documents import Document, Finite, Record, Signed
+from trainfare_core.recommendation import LeverName, Saving
 
 
 class JointSaving(Record):

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final, get_args
 
 from trainfare_core.changes.change_factors import MixedProfiles
 from trainfare_core.changes.change_range import find_pair_errors, find_ranges
-from trainfare_core.changes.cost_change import ChangeRange, CostSide
 from trainfare_core.changes.explain_change import describe_side
 from trainfare_core.errors import CannotTellError
 from trainfare_core.installation import __version__
@@ -19,9 +18,9 @@ from trainfare_core.prices.book import PriceBook
 from trainfare_core.ranking.pricing.plan_search import Predictor
 from trainfare_core.ranking.pricing.request import Request
 from trainfare_core.ranking.rank import best_chance
-from trainfare_core.recommendation import Option
-from trainfare_core.savings.answer import JointSaving, NotPriced, Saving, Savings
-from trainfare_core.savings.levers import LEVERS, ChangedRun, Lever, SavingGroup
+from trainfare_core.recommendation import ChangeRange, LeverName, Option, Saving, SavingGroup
+from trainfare_core.savings.answer import JointSaving, NotPriced, Savings
+from trainfare_core.savings.levers import LEVERS, ChangedRun, Lever
 
 LEAST_PAIRS: Final = 10
 """Of measured steps, below which a saving is not known well."""
@@ -62,6 +61,27 @@ class _Pricer:
             return str(error)
 
 
+@dataclass(slots=True)
+class _Pulled:
+    """What each lever does alone: those that save, by group and amount; those that do not; those without a price."""
+
+    found: list[_Found] = field(default_factory=list[_Found])
+    saves_nothing: list[LeverName] = field(default_factory=list[LeverName])
+    not_priced: list[NotPriced] = field(default_factory=list[NotPriced])
+
+
+def list_savings(
+    profile: JobProfile, book: PriceBook, request: Request, *, predict: Predictor = predict_plans
+) -> tuple[Saving, ...]:
+    """Return the changes that would make a run cheaper, as `find_savings` does, without their pairs."""
+    pricer = _Pricer(book, request, predict)
+    before = pricer.price(ChangedRun(profile, request.constraints))
+    if isinstance(before, str):
+        return ()
+    pulled = _pull_each(pricer, profile, request, before)
+    return _describe_all(profile, request, before, pulled.found)
+
+
 def find_savings(
     profile: JobProfile, book: PriceBook, request: Request, *, predict: Predictor = predict_plans
 ) -> Savings:
@@ -78,65 +98,55 @@ def find_savings(
         predict: the predictor.
     """
     pricer = _Pricer(book, request, predict)
-    own = ChangedRun(profile, request.constraints)
-    before = pricer.price(own)
+    before = pricer.price(ChangedRun(profile, request.constraints))
+    answer = Savings(
+        tool_version=__version__,
+        job=profile.name,
+        loop=profile.source.loop,
+        before=describe_side("as it is", before),
+        savings=(),
+        together=(),
+        saves_nothing=(),
+        not_priced=(),
+    )
     if isinstance(before, str):
-        return _answer(profile, describe_side("as it is", before), unknown_because=before)
-    found: list[_Found] = []
-    not_priced = [NotPriced(what=what, because=because) for what, because in _NOT_PREDICTED]
-    saves_nothing: list[Lever] = []
+        return answer.model_copy(update={"unknown_because": before})
+    pulled = _pull_each(pricer, profile, request, before)
+    not_predicted = (NotPriced(what=what, because=because) for what, because in _NOT_PREDICTED)
+    update = {
+        "savings": _describe_all(profile, request, before, pulled.found),
+        "together": _combine(pricer, before, pulled.found),
+        "saves_nothing": tuple(pulled.saves_nothing),
+        "not_priced": (*not_predicted, *pulled.not_priced),
+    }
+    return answer.model_copy(update=update)
+
+
+def _pull_each(pricer: _Pricer, profile: JobProfile, request: Request, before: Option) -> _Pulled:
+    own = ChangedRun(profile, request.constraints)
+    pulled = _Pulled()
     for lever in LEVERS:
         changed = lever.change(own, before)
         if changed is None:
             continue
         option = changed if isinstance(changed, str) else pricer.price(changed)
         if isinstance(changed, str) or isinstance(option, str):
-            not_priced.append(NotPriced(what=lever.name, because=str(option)))
+            pulled.not_priced.append(NotPriced(what=lever.name, because=str(option)))
         elif before.run_usd.mid - option.run_usd.mid <= _LEAST_SHARE * before.run_usd.mid:
-            saves_nothing.append(lever)
-        elif any(
-            option == other.option for other in found
-        ):  # the change before it makes the same plan possible
-            continue
+            pulled.saves_nothing.append(lever.name)
+        elif any(option == other.option for other in pulled.found):
+            continue  # the lever before it makes the same plan possible
         else:
-            found.append(_Found(lever, changed, option))
+            pulled.found.append(_Found(lever, changed, option))
     groups: tuple[SavingGroup, ...] = get_args(SavingGroup)
-    found.sort(key=lambda one: (groups.index(one.lever.group), one.option.run_usd.mid))
-    confidence = request.constraints.confidence
-    savings = [_describe(profile, before, one, confidence) for one in found]
-    return _answer(
-        profile,
-        describe_side("as it is", before),
-        savings=tuple(savings),
-        together=_combine(pricer, before, found),
-        saves_nothing=tuple(lever.name for lever in saves_nothing),
-        not_priced=tuple(not_priced),
-    )
+    pulled.found.sort(key=lambda one: (groups.index(one.lever.group), one.option.run_usd.mid))
+    return pulled
 
 
-def _answer(
-    profile: JobProfile,
-    before: CostSide,
-    *,
-    savings: tuple[Saving, ...] = (),
-    together: tuple[JointSaving, ...] = (),
-    saves_nothing: tuple[str, ...] = (),
-    not_priced: tuple[NotPriced, ...] = (),
-    unknown_because: str | None = None,
-) -> Savings:
-    return Savings.model_validate(
-        {
-            "tool_version": __version__,
-            "job": profile.name,
-            "loop": profile.source.loop,
-            "before": before,
-            "savings": savings,
-            "together": together,
-            "saves_nothing": saves_nothing,
-            "not_priced": not_priced,
-            "unknown_because": unknown_because,
-        }
-    )
+def _describe_all(
+    profile: JobProfile, request: Request, before: Option, found: Sequence[_Found]
+) -> tuple[Saving, ...]:
+    return tuple(_describe(profile, before, one, request.constraints.confidence) for one in found)
 
 
 def _describe(profile: JobProfile, before: Option, one: _Found, confidence: float) -> Saving:
@@ -147,7 +157,9 @@ def _describe(profile: JobProfile, before: Option, one: _Found, confidence: floa
     return Saving(
         lever=one.lever.name,
         group=one.lever.group,
-        after=describe_side(one.lever.name, one.option),
+        machine=one.option.purchased_machines,
+        usd=one.option.run_usd,
+        hours=one.option.run_hours,
         plan=one.option.trainer,
         saved_usd=before.run_usd.mid - one.option.run_usd.mid,
         # What is saved is the change with its sign turned, and so are its ends.
@@ -176,7 +188,7 @@ def _combine(pricer: _Pricer, before: Option, found: Sequence[_Found]) -> tuple[
                     levers=(first.lever.name, second.lever.name),
                     saved_usd=before.run_usd.mid - usd,
                     usd=usd,
-                    machine=describe_side("", option).machine or "",
+                    machine=option.purchased_machines,
                 )
             )
     return tuple(sorted(joint, key=lambda pair: pair.usd))

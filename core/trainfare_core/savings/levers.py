@@ -8,32 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, Literal, TypeAlias
+from typing import Final, TypeAlias
 
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.limits.constraints import Allowed, Constraints
 from trainfare_core.prices.commitments import TERM_HOURS
-from trainfare_core.recommendation import Option
+from trainfare_core.recommendation import LeverName, Option, SavingGroup
 from trainfare_core.variants import variants_of, why_no_precision, with_implementation
-
-LeverName: TypeAlias = Literal[
-    "compile",
-    "plan",
-    "recomputation",
-    "loader",
-    "validation",
-    "checkpoints",
-    "region",
-    "service",
-    "cloud",
-    "precision",
-    "spot",
-    "commitment",
-    "batch",
-]
-SavingGroup: TypeAlias = Literal["same_result", "rounding", "interruption_or_term", "training"]
-"""What a change does to the run's result, in the order in which savings are listed: nothing; rounding alone; nothing,
-but the run may be interrupted or binds to a term; another global batch, which changes what is trained."""
 
 
 @dataclass(frozen=True, slots=True)

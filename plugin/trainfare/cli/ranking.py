@@ -89,7 +89,7 @@ class RankingOptions(LedgerOptions):
             earlier_runs=self.read_runs(profile, locked=choice.lock is not None),
         )
         with show_wait("pricing every machine"):
-            ranking = rank_job(profile, request, choice, compare=compare)
+            ranking = rank_job(profile, request, choice, compare=compare, savings=True)
         warn(ranking.warnings)
         whole = self.details or self.limit is not None
         if self.output in ("json", "html") and target is not None:

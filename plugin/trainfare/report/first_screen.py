@@ -36,6 +36,7 @@ from trainfare.report.first_screen_texts import (
 from trainfare.report.headline import NamedOption, explain_no_answer, list_named_options, runner_up_option
 from trainfare.report.price_age import price_date_of
 from trainfare.report.runner_up import compute_chance_better
+from trainfare.report.saving_words import describe_savings
 from trainfare.report.wording import (
     batch_text,
     chance_text,
@@ -55,11 +56,13 @@ from trainfare.report.wording import (
 )
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.number_format import percent
-from trainfare_core.recommendation import Alternative, Option, Recommendation
+from trainfare_core.recommendation import Alternative, LeverName, Option, Recommendation
 
 _MORE: Final = (
     "--details shows every option, cost, rejection and assumption; --format html or json keeps them."
 )
+_SAID: Final[tuple[LeverName, ...]] = ("spot", "commitment")
+"""Savings that have a paragraph of their own."""
 
 
 def build_first_screen(
@@ -92,6 +95,7 @@ def list_paragraphs(
         Paragraph(Owner.LOADER, describe_named_loader(named), max_lines=3, tone="warning"),
         Paragraph(Owner.EARLIER_RUNS, describe_earlier_runs(recommendation)),
         Paragraph(Owner.COST_DRIVER, describe_cost_driver(named, profile), tone="warning"),
+        Paragraph(Owner.SAVINGS, describe_savings(recommendation.savings, said_elsewhere=_SAID), max_lines=3),
         Paragraph(Owner.NODES, describe_nodes(recommendation)),
         Paragraph(Owner.SPOT, describe_spot(recommendation), max_lines=3),
         Paragraph(Owner.COMMITMENT, describe_commitment(recommendation)),

@@ -42,6 +42,7 @@ class Owner(IntEnum):
     EARLIER_RUNS = auto()
     PORTED = auto()
     CONSTRAINTS = auto()
+    SAVINGS = auto()
     NODES = auto()
     SPOT = auto()
     COMMITMENT = auto()

@@ -15,12 +15,12 @@ from builders.recommendations import interval, option
 from builders.toy_market import book, offer_row, small_job
 from trainfare_core.changes.change_factors import MixedProfiles
 from trainfare_core.changes.change_range import find_ranges, measure_changed_share
-from trainfare_core.changes.cost_change import ChangeRange, CostChange
+from trainfare_core.changes.cost_change import CostChange
 from trainfare_core.changes.explain_change import PricedJob, explain_change
 from trainfare_core.job_profile import JobProfile, MeasuredStep, Quantiles, SynchronizedNorms
 from trainfare_core.prices.book import PriceBook
 from trainfare_core.ranking.pricing.request import Request
-from trainfare_core.recommendation import Constraints, CostParts, Option
+from trainfare_core.recommendation import ChangeRange, Constraints, CostParts, Option
 
 A100 = book(offer_row())
 STARTUP_SIGMA = 0.5
@@ -112,6 +112,13 @@ def test_ends_are_those_of_simulated_runs(
         ends = (found.low_80, found.high_80, found.low, found.high)
         truth = np.quantile(drawn, chances)
         assert ends == pytest.approx(truth, abs=0.05 * (truth.max() - truth.min()))
+
+
+def test_dollars_that_do_not_follow_the_step_lie_inside() -> None:
+    """A checkpoint's $20 of $320 saved is the same whatever a step takes: the difference of the medians is no outlier."""
+    mixed = MixedProfiles(gpt_profile(), gpt_profile())
+    _, usd = find_ranges(mixed, side(300.0, 1.0, 20.0, step_s=1.0), side(300.0, 1.0, 0.0, step_s=1.0), 0.9)
+    assert usd.low <= usd.low_80 <= -20.0 <= usd.high_80 <= usd.high
 
 
 def find_width(ends: ChangeRange | None) -> float:

@@ -12,8 +12,8 @@ from trainfare_core.job_profile import JobProfile
 from trainfare_core.prices.book import PriceBook
 from trainfare_core.ranking.pricing.request import Request
 from trainfare_core.ranking.rank import best_chance
-from trainfare_core.recommendation import Constraints, Option
-from trainfare_core.savings import LeverName, Saving, Savings, find_savings
+from trainfare_core.recommendation import Constraints, LeverName, Option, Saving
+from trainfare_core.savings import Savings, find_savings, list_savings
 
 A100 = offer_row()
 A10G = offer_row(
@@ -114,8 +114,8 @@ def test_a_filter_that_is_lifted_shows_what_it_costs() -> None:
     other = offer_row(provider="gcp", service="compute", usd_per_hour=3.0)
     market = book(A100, cheap, other)
     answer = savings_of(small_job(), market, regions=("us-east-1",), providers=("aws",))
-    assert find(answer, "region").after.machine == "aws:a100.1x@us-west-2 (on_demand)"
-    assert find(answer, "cloud").after.machine == "gcp:a100.1x@us-east-1 (on_demand)"
+    assert find(answer, "region").machine == "aws:a100.1x@us-west-2 (on_demand)"
+    assert find(answer, "cloud").machine == "gcp:a100.1x@us-east-1 (on_demand)"
     assert "service" not in {*answer.saves_nothing, *(saving.lever for saving in answer.savings)}
     assert [pair.levers for pair in answer.together] == []
 
@@ -149,7 +149,7 @@ def test_a_reservation_asks_for_its_use() -> None:
     assert "--use SHARE" in reason(savings_of(small_job(), market), "commitment")
     used = find(savings_of(small_job(), market, use=0.9), "commitment")
     assert used.group == "interruption_or_term"
-    assert 0 < used.saved_usd < 0.5 * (used.saved_usd + (used.after.usd.mid if used.after.usd else 0.0))
+    assert 0 < used.saved_usd < 0.5 * (used.saved_usd + used.usd.mid)
     assert "commitment" in savings_of(small_job(), market, use=0.4).saves_nothing
 
 
@@ -157,7 +157,7 @@ def test_two_names_of_one_plan_are_one_saving() -> None:
     """Recomputation that leads to the same plan as another micro-batch is not listed a second time."""
     answer = savings_of(block_job(), book(A100, A10G))
     levers = [saving.lever for saving in answer.savings]
-    plans = [(saving.after.machine, saving.plan, saving.saved_usd) for saving in answer.savings]
+    plans = [(saving.machine, saving.plan, saving.saved_usd) for saving in answer.savings]
     assert len(levers) == len(set(levers))
     assert len({str(plan) for plan in plans}) == len(plans)
 
@@ -173,6 +173,17 @@ def test_groups_come_in_their_order_and_the_largest_first() -> None:
     for group in set(groups):
         amounts = [saving.saved_usd for saving in answer.savings if saving.group == group]
         assert amounts == sorted(amounts, reverse=True)
+
+
+def test_the_list_for_a_ranking_is_that_of_the_command() -> None:
+    """Without pairs; and nothing where the run has no cost."""
+    job, market = full_precision_job(), book(A100, A10G, SPOT)
+    answer = savings_of(job, market)
+    assert list_savings(job, market, Request(Constraints())) == answer.savings
+    assert len(answer.savings) >= 2
+    plan = job.plan.model_copy(update={"optimizer_steps": None, "unknown_because": "no max_steps"})
+    unknown = job.model_copy(update={"plan": plan})
+    assert list_savings(unknown, market, Request(Constraints())) == ()
 
 
 def test_a_run_without_a_cost_has_no_savings_but_a_reason() -> None:

@@ -59,6 +59,25 @@ def test_the_first_thing_said_is_what_the_run_costs(capsys: pytest.CaptureFixtur
     assert max(map(len, text.splitlines())) <= 100
 
 
+def test_recommend_names_them_and_shows_them_in_its_details(capsys: pytest.CaptureFixture[str]) -> None:
+    """One line of the first screen, a table in the whole report, and in the JSON what `savings` says."""
+    job = str(EXAMPLES / "llama-7b.json")
+    screen = capture_main(capsys, "recommend", job, *_DAY).stdout
+    (line,) = (line for line in screen.splitlines() if line.startswith("To pay less: "))
+    assert "another micro-batch or strategy, $" in line
+    assert len(screen.splitlines()) <= 24
+    details = capture_main(capsys, "recommend", job, *_DAY, "--details").stdout
+    assert "What would make it cheaper" in details
+    assert "--allow plan" in details
+    ranked, priced = (
+        json.loads(capture_main(capsys, command, job, *_DAY, "--format", "json").stdout)
+        for command in ("recommend", "savings")
+    )
+    assert ranked["savings"] == priced["savings"]
+    best = next(option for option in ranked["options"] if option["rank"] == ranked["cheapest_rank"])
+    assert priced["before"]["usd"] == best["run_usd"]
+
+
 def test_narrow_terminals_and_other_formats(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,7 +13,6 @@ from trainfare.report.cost_change import build_change_section, change_headline
 from trainfare.report.render.text import format_lines, format_markdown
 from trainfare_core.changes.cost_change import (
     CauseName,
-    ChangeRange,
     CostCause,
     CostChange,
     CostSide,
@@ -22,7 +21,7 @@ from trainfare_core.changes.cost_change import (
     QualityCost,
 )
 from trainfare_core.documents import Interval
-from trainfare_core.recommendation import QualityRatio
+from trainfare_core.recommendation import ChangeRange, QualityRatio
 
 COLUMNS = 80
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import date
 
-from builders.recommendations import costs, job, option, recommendation
+from builders.recommendations import costs, job, option, recommendation, saving
 from builders.reports import render_terminal
 from trainfare.report.first_screen import list_paragraphs
 from trainfare.report.first_screen_lines import MAX_LINES, Owner, Paragraph, choose_paragraphs
@@ -26,6 +26,7 @@ FULL = recommendation(
         purchase_option="reserved_1y", commitment=Commitment(hours=8760, usd=152_424, pays_from_use=0.634)
     ),
     raised_max_nodes=64,
+    savings=(saving(), saving(lever="spot", saved_usd=9.0)),
     constraints=Constraints(deadline_hours=24.0),
     rejections=(Rejection(reason="too_long", count=9, machines=7, detail="T4"),),
     job=job(steps_note="max_time (60 s) may end it earlier: an upper bound"),
@@ -47,6 +48,7 @@ GIVING_WAY: dict[Owner, str] = {
     Owner.COMMITMENT: "reserved 1 year at $0.94/h: $152,424 for the term, used or not, pays from 63 % use",
     Owner.SPOT: "Spot is not ranked. The cheapest, 1 x g6.2xlarge",
     Owner.NODES: "up to 64 of one kind were tried.",
+    Owner.SAVINGS: "validate half as often $2.40 $1.00 to $4.00 2.6 aws:g6.2xlarge@us-east-1 (spot)",
     Owner.CONSTRAINTS: "Constraints: within 24 h",
     Owner.PORTED: "1 x tpu-a",
     Owner.EARLIER_RUNS: "Times on the die L4 are",
@@ -66,7 +68,7 @@ def test_what_is_least_important_gives_way_to_four_more_lines_and_stays_in_the_w
     assert with_four[-4:] == planted
     assert len([line for paragraph in with_four for line in paragraph.lines(100)]) <= MAX_LINES
     gone = [paragraph.owner for paragraph in kept if paragraph not in with_four]
-    assert gone == [Owner.SPOT, Owner.COMMITMENT, Owner.OUTLOOK]
+    assert gone == [Owner.SPOT, Owner.COMMITMENT]
     details = " ".join(render_terminal(FULL, as_of=TODAY).split())
     for owner, said in GIVING_WAY.items():
         assert said in details, owner

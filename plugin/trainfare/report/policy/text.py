@@ -13,6 +13,7 @@ from trainfare.report.cost_change import build_change_section, change_notes
 from trainfare.report.ledger import build_last_runs
 from trainfare.report.policy.formats import list_findings
 from trainfare.report.price_age import price_age, price_date_of
+from trainfare.report.saving_words import describe_savings
 from trainfare.report.wording import describe_unused_devices, plan_changes_text
 from trainfare_core.number_format import hours_range, hours_text
 from trainfare_core.policy.budget_check import BudgetCheck, name_verdict
@@ -58,7 +59,6 @@ def _build_cells(job: JobCheck) -> tuple[str, ...]:
     if job.check is None or job.check.best is None:
         return (job.name, verdict, *[""] * (len(_COLUMNS) - 2))
     best, limits = job.check.best, job.limits
-    count = f"{best.nodes} x " if best.nodes > 1 else ""
     return (
         job.name,
         verdict,
@@ -66,7 +66,7 @@ def _build_cells(job: JobCheck) -> tuple[str, ...]:
         _describe_usd_limit(job),
         hours_range(best.run_hours.mid, best.run_hours.low_80, best.run_hours.high_80),
         "" if limits.max_hours is None else hours_text(limits.max_hours, 4),
-        f"{count}{best.machine} ({best.purchase_option})",
+        best.purchased_machines,
     )
 
 
@@ -82,7 +82,7 @@ def _describe_usd_limit(job: JobCheck) -> str:
 
 
 def _list_plans(answer: PolicyCheck) -> Iterator[tuple[JobCheck, str]]:
-    """Yield what the priced plan of a job changes of its script, and which accelerators it leaves unused."""
+    """Yield what the priced plan of a job changes, which accelerators it leaves unused, and what would be cheaper."""
     for job in answer.jobs:
         if job.check is not None and job.check.best is not None:
             best = job.check.best
@@ -90,6 +90,7 @@ def _list_plans(answer: PolicyCheck) -> Iterator[tuple[JobCheck, str]]:
                 plan_changes_text(best),
                 describe_unused_devices(best),
                 describe_batch(job.check, best),
+                describe_savings(job.check.savings),
             )
             text = " ".join(filter(None, texts))
             if text:
@@ -150,7 +151,7 @@ def _build_best(answer: BudgetCheck, best: Option, as_of: date) -> list[Block]:
     age = price_age(price_date_of(best), as_of)
     stale = ", stale" if age.stale else ""
     price = f"{price_date_of(best).text} ({age.text}{stale}) from {best.price_source}"
-    texts = (plan_changes_text(best), describe_batch(answer, best))
+    texts = (plan_changes_text(best), describe_batch(answer, best), describe_savings(answer.savings))
     return [
         Text(f"  price dated {price}", where=Where.TERMINAL),
         _build_best_table(best, answer.constraints, price),

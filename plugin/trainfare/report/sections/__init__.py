@@ -9,6 +9,7 @@ from trainfare.report.block_builders import build_list
 from trainfare.report.blocks import Block, Text
 from trainfare.report.later_years import build_outlook_section
 from trainfare.report.price_age import day_text
+from trainfare.report.savings_tables import build_savings_section
 from trainfare.report.sections.answer import build_answer_section
 from trainfare.report.sections.breakdowns import (
     build_cost_section,
@@ -57,6 +58,7 @@ def build_report(
         *build_ranking_section(recommendation, profile, as_of, rows=rows),
         *build_plans_section(recommendation, as_of),
         *build_files_section(files),
+        *build_savings_section(recommendation, "" if profile is None else profile.source.loop),
         *build_outlook_section(recommendation),
         *build_step_section(recommendation),
         *build_phases_section(profile),

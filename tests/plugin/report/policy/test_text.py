@@ -16,8 +16,10 @@ from trainfare.report.escape import markdown_text
 from trainfare.report.policy import build_policy_check
 from trainfare.report.policy.text import build_check
 from trainfare.report.render.text import format_lines, format_markdown
+from trainfare.report.wording import usd
 from trainfare_core.changes.explain_change import PricedJob
 from trainfare_core.policy.check import policy_check
+from trainfare_core.recommendation import Constraints
 
 
 def test_the_table_has_a_row_for_each_job_and_a_line_for_each_rule_that_is_not_kept() -> None:
@@ -104,6 +106,23 @@ def test_a_job_that_is_likely_over_is_said_to_be() -> None:
         text = format_lines(build_policy_check(policy_check([job])), width=200)
         assert f" max_usd: {words}: " in text
         assert sum(words in line for line in text.splitlines()) == 2
+
+
+def test_a_job_over_its_budget_is_told_what_would_be_cheaper() -> None:
+    """The best machine on spot costs a quarter; a job within its budget has no such line."""
+    inputs = make_priced_inputs(offer_row(), offer_row(purchase_option="spot", usd_per_hour=1.0))
+    inputs = replace(inputs, asked=Constraints())
+    over, within = (check_small_job(job=inputs, max_usd=limit) for limit in (1e-3, 1e6))
+    assert over.check is not None
+    (saving,) = (saving for saving in over.check.savings if saving.lever == "spot")
+    text, markdown = (
+        render(build_policy_check(policy_check([over]))) for render in (format_lines, format_markdown)
+    )
+    for output in (" ".join(text.split()), markdown.replace("\\", "")):
+        assert f"To pay less: spot machines, {usd(saving.saved_usd)} [" in output
+    assert "To pay less" not in format_lines(build_policy_check(policy_check([within])))
+    assert within.check is not None
+    assert within.check.savings == ()
 
 
 JOBS_BEFORE = {"longer": 20_000, "same": 36_000, "new": None}
