@@ -9,9 +9,7 @@ do not run, every block is traced.
 
 from __future__ import annotations
 
-import gc
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +19,7 @@ from torch import nn
 from trainfare.fake_step.equal_blocks import SHORTEST, EqualBlocks, ForwardLog, shorten_blocks
 from trainfare.fake_step.fake_step import run_forward, trace_step
 from trainfare.fake_step.fake_tensors import Faker
+from trainfare.fake_step.step_runner import without_collection
 from trainfare.job.loop import TrainingStep
 from trainfare.trace import StepFacts, StepTrace
 from trainfare.trace.longer_step import ShortStep, longer_step
@@ -65,7 +64,7 @@ class ShortVersions:
         """
         for optimizer in self.training.optimizers:
             _check_copyable(optimizer)
-        with _no_collection():
+        with without_collection():
             self.compare_forward()
             steps = [self.step(SHORTEST + more) for more in range(3)]
         return longer_step(steps, self.blocks.pieces - SHORTEST, self.module, micro_batches)
@@ -149,15 +148,3 @@ def _check_copyable(optimizer: torch.optim.Optimizer) -> None:
     own_step = "step" in attributes and not hasattr(attributes["step"], "_wrapped_by_lr_sched")
     if hooks or own_step or any(isinstance(value, nn.Module) for value in attributes.values()):
         raise NotRepeatedError(f"{type(optimizer).__name__} cannot be copied")
-
-
-@contextmanager
-def _no_collection() -> Generator[None, None, None]:
-    """Keep Python from collecting garbage: memory in cycles would be released at another place of each step."""
-    was = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was:
-            gc.enable()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import inspect
 import io
 from collections.abc import Callable, Generator
@@ -37,6 +38,23 @@ def _all_at_once(optimizer: torch.optim.Optimizer) -> Generator[None, None, None
     finally:
         for group in looped:
             group["foreach"] = None
+
+
+@contextlib.contextmanager
+def without_collection() -> Generator[None, None, None]:
+    """
+    Keep Python from collecting garbage inside the block, and collect before it what earlier steps have left.
+
+    Memory in cycles would be released at another place of each step, and the peak would differ from run to run.
+    """
+    was = gc.isenabled()
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
 
 
 class StepRunner:
@@ -115,7 +133,8 @@ class StepRunner:
         self.stepped = []
         self._reads.count = 0
         watched = self._random_work.watch()
-        with self._reads, trace, user_errors(self._training.name, fake=self._fake), watched:
+        errors = user_errors(self._training.name, fake=self._fake)
+        with without_collection(), self._reads, trace, errors, watched:
             self._training.run(batch, index)
         self._trace = None
         if self._reads.count and index:
