@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from trainfare_core.ranking.alternatives.why_not import WhyNot
     from trainfare_core.ranking.pricing.request import Request
     from trainfare_core.recommendation import Objective, Recommendation
+    from trainfare_core.rollouts import RolloutAnswer
     from trainfare_core.savings import Savings
 
     Job: TypeAlias = JobProfile | TrainingJob | str | Path
@@ -283,6 +284,40 @@ def find_job_savings(job: Job, request: Request, choice: PriceChoice) -> FoundSa
     request = replace(request, constraints=constraints, as_of=loaded.as_of, writer=writer)
     noted = with_noise_scale(profile, request.earlier_runs)
     return FoundSavings(find_savings(noted, loaded.book, request), warnings)
+
+
+@dataclass(frozen=True, slots=True)
+class FoundRollout:
+    """
+    The machines for a run of reinforcement learning, with the warnings about the prices.
+
+    Attributes:
+        answer: the same for the same prices and the same day.
+        warnings: sentences on the age of the prices.
+    """
+
+    answer: RolloutAnswer
+    warnings: tuple[str, ...]
+
+
+def estimate_job_rollout(profile: JobProfile, request: Request, choice: PriceChoice) -> FoundRollout:
+    """
+    Predict the phases of a run of reinforcement learning on every machine.
+
+    Args:
+        profile: of a job with a rollout.
+        request: what is asked for; names as a person types them.
+        choice: which prices to rank with.
+
+    Raises:
+        CannotTellError: no machine has a prediction.
+    """
+    from trainfare_core.rollouts import estimate_rollout
+
+    loaded, constraints, warnings = load_requested_prices(request.constraints, choice)
+    _require_operations(profile)
+    request = replace(request, constraints=constraints, as_of=loaded.as_of)
+    return FoundRollout(estimate_rollout(profile, loaded.book, request), warnings)
 
 
 def _require_operations(profile: JobProfile) -> None:

@@ -38,6 +38,7 @@ from trainfare_core.prices.listing import OffersReport
 from trainfare_core.prices.status import PricesStatus
 from trainfare_core.ranking.alternatives.why_not import WhyNot
 from trainfare_core.recommendation import Recommendation
+from trainfare_core.rollouts import RolloutAnswer
 from trainfare_core.savings import Savings
 from trainfare_providers.disk.files import make_folder, write_text
 from trainfare_providers.update import PricesUpdate
@@ -71,6 +72,7 @@ _MODELS: Final[tuple[tuple[str, type[BaseModel]], ...]] = (
     ("prices-update", PricesUpdate),
     ("prices-verification", PricesVerification),
     ("recommendation", Recommendation),
+    ("rollout", RolloutAnswer),
     ("run", RunRecord),
     ("run-explanation", RunExplanation),
     ("run-status", RunStatus),

@@ -36,6 +36,7 @@ YARDSTICKS = {
     "core/trainfare_core/methods/amounts.py": "epochs that papers of instruction tuning give for two methods",
     "core/trainfare_core/methods/lines.py": "full fine-tuning as what others are compared with",
     "core/trainfare_core/methods/question.py": "full fine-tuning as what others are compared with",
+    "plugin/trainfare/estimate/rollout_request.py": "what a run that generates trains, as an option of `estimate`",
     "plugin/trainfare/report/strategy/rows.py": "full fine-tuning as what others are compared with",
 }
 """Files that name a method as what others are measured by, and how: a new one has no line there."""

@@ -86,6 +86,12 @@ from trainfare_core.job_profile.profile import (
 from trainfare_core.job_profile.profile import (
     StepInPrecision as StepInPrecision,
 )
+from trainfare_core.job_profile.rollout import (
+    Engine as Engine,
+)
+from trainfare_core.job_profile.rollout import (
+    Rollout as Rollout,
+)
 from trainfare_core.job_profile.run import (
     FREE_KINDS as FREE_KINDS,
 )

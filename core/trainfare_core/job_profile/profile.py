@@ -16,6 +16,7 @@ from trainfare_core import documents
 from trainfare_core.documents import Count, Flops, KeptDocument, Record, check_text, first_problem
 from trainfare_core.errors import ProfileError
 from trainfare_core.job_profile.fields import Axis, Bytes, Seconds, Text
+from trainfare_core.job_profile.rollout import Rollout
 from trainfare_core.job_profile.run import FREE_KINDS, BatchFacts, LoaderTime, ParallelFacts, RunPlan
 
 SCHEMA_VERSION: Final = 1
@@ -317,6 +318,11 @@ class JobProfile(KeptDocument):
     untraced_precisions: tuple[Text, ...] = Field(default=(), description="that cannot be traced: see notes")
     untraced_because: Text | None = Field(default=None, description="why there are no operations")
     notes: tuple[Text, ...] = Field(default=(), description="what was assumed or could not be seen")
+    rollout: Rollout | None = Field(
+        default=None,
+        description="what is generated before steps of reinforcement learning; else it is left out",
+    )
+    _leave_out_rollout = documents.leave_out_empty("rollout")
 
     @property
     def work_log_sigma(self) -> float:

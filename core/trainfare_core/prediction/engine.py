@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from trainfare_core.arrays import Array, Rows
 from trainfare_core.candidates import SHARDINGS, CandidateTable, take
 from trainfare_core.candidates.table import join_tables
-from trainfare_core.errors import UnknownNameError
+from trainfare_core.errors import CannotTellError, UnknownNameError
 from trainfare_core.hardware.accelerator_rows import Accelerator
 from trainfare_core.hardware.accelerators import accelerator
 from trainfare_core.hardware.earlier_runs import Evidence, find_earlier_runs, find_figures
@@ -71,7 +71,13 @@ def prepare(
         distance: whether predictions are compared with measured groups; without, they have the widths of work that was.
         earlier: runs of the job's project, and figures of devices; neither counts where the profile's own step was
             measured.
+
+    Raises:
+        CannotTellError: the step generates text first, which is not a step of one phase.
     """
+    if profile.rollout is not None:
+        what = "its step generates text first, and only `trainfare recommend` and `trainfare estimate` predict that"
+        raise CannotTellError(f"{profile.name}: {what}")
     fit, decoder = fit or calibration(), decoder or decoder_calibration()
     run = Run(
         profile,

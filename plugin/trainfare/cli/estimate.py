@@ -10,7 +10,8 @@ from trainfare.cli.option_groups import group_options
 from trainfare.cli.options import DecisionPriceOptions, ImplementationOption, JobOptions
 from trainfare.cli.output import show_wait
 from trainfare.cli.ranking import RankingOptions
-from trainfare.estimate import EstimateRequest
+from trainfare.estimate import EstimateRequest, RolloutRequest
+from trainfare_core.errors import InputError
 
 if TYPE_CHECKING:
     from trainfare.estimate.request import Precision
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 def estimate(
     *,
     request: EstimateRequest,
+    rollout: RolloutRequest,
     implementation: ImplementationOption = None,
     limits: RunLimits,
     ranking: RankingOptions,
@@ -28,7 +30,18 @@ def estimate(
     loader: JobOptions,
 ) -> None:
     """Rank every machine for training a model, from its name or configuration file: no code, no network."""
-    request.steps()
+    if request.generates:
+        rollout.check(request).steps()
+    elif rollout.is_given():
+        raise InputError("--prompts and --completion-length are for --method grpo and rloo")
+    else:
+        request.steps()
+
+    def trace_rollout() -> JobProfile:
+        from trainfare.estimate.profile import estimate_rollout_profile
+
+        with show_wait(f"tracing {request.model}"):
+            return estimate_rollout_profile(request, rollout)
 
     def trace() -> JobProfile:
         from trainfare.estimate.profile import estimate_profile
@@ -45,4 +58,4 @@ def estimate(
 
     # No script stands against recomputation, which may save a machine.
     limits = limits if request.recompute else limits.allowing("checkpointing")
-    ranking.answer(limits, prices, trace, compare=True)
+    ranking.answer(limits, prices, trace_rollout if request.generates else trace, compare=True)

@@ -11,12 +11,14 @@ from trainfare.cli.limit_options import RunLimits, option_of
 from trainfare.cli.option_groups import Format
 from trainfare.cli.options import DecisionPriceOptions, Force, LedgerOptions, Objectives, OutputFile
 from trainfare.cli.output import check_writable, show_wait, warn, write_answer, write_report
-from trainfare_core.errors import NothingFitsError
+from trainfare_core.errors import CannotTellError, InputError, NothingFitsError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from trainfare.prices.sources import PriceChoice
     from trainfare_core.job_profile import JobProfile
+    from trainfare_core.ranking.pricing.request import Request
 
 
 _MOST_ROWS: Final = 100_000
@@ -68,6 +70,7 @@ class RankingOptions(LedgerOptions):
 
         Raises:
             NothingFitsError: no machine is left; the answer, which says why, is written.
+            CannotTellError: the cost is not known, as where a step generates text; its phases are written.
         """
         from trainfare.export import export_named_plans, read_launch
         from trainfare.recommendation import rank_job
@@ -88,6 +91,9 @@ class RankingOptions(LedgerOptions):
             self.all_regions,
             earlier_runs=self.read_runs(profile, locked=choice.lock is not None),
         )
+        if profile.rollout is not None:
+            self._answer_phases(profile, request, choice)
+            return
         with show_wait("pricing every machine"):
             ranking = rank_job(profile, request, choice, compare=compare, savings=True)
         warn(ranking.warnings)
@@ -118,3 +124,25 @@ class RankingOptions(LedgerOptions):
             raise NothingFitsError(
                 because if self.output in ("json", "csv") else "no machine is left; the report says why"
             )
+
+    def _answer_phases(self, profile: JobProfile, request: Request, choice: PriceChoice) -> None:
+        """Write what the phases of a step that generates text take."""
+        from trainfare.recommendation import estimate_job_rollout
+        from trainfare.report.rollouts import report_rollout
+
+        if self.output == "csv":
+            raise InputError("--format csv: the phases of a step are no ranking; give --format json")
+        with show_wait("predicting every machine"):
+            found = estimate_job_rollout(profile, request, choice)
+        warn(found.warnings)
+        if self.output == "json":
+            write_answer(found.answer.to_json(), self.out)
+        else:
+            shown = (
+                report_rollout(found.answer)
+                if self.limit is None
+                else report_rollout(found.answer, request.limit)
+            )
+            write_report(shown, self.output, self.out)
+        if found.answer.cost_unknown_because:
+            raise CannotTellError(f"the cost is unknown: {found.answer.cost_unknown_because}")

@@ -34,6 +34,8 @@ _TASKS: Final[Mapping[str, Task]] = {
     "ForImageClassification": "image-class",
 }
 """Endings of the classes of transformers whose input and loss are known."""
+_DECODERS: Final = ("ForCausalLM", "LMHeadModel")
+"""Of them, classes that generate text token by token."""
 _OTHER_TASKS: Final = ("detection", "segmentation", "video", "optical_flow", "quantization")
 """Packages of torchvision.models whose models do not classify images."""
 _USUAL_PIXELS: Final = 224
@@ -62,6 +64,7 @@ class FoundModel:
         tokens: of the longest sequence that it takes; None where there is no such limit, or no sequence.
         image_size: pixels of one side, for images.
         sound: mel bins and frames of one clip, for speech.
+        kv_bytes_per_token: keys and values of a decoder in 16 bits, over all layers; None: not known.
     """
 
     name: str
@@ -71,6 +74,7 @@ class FoundModel:
     tokens: int | None = None
     image_size: int | None = None
     sound: tuple[int, int] | None = None
+    kv_bytes_per_token: int | None = None
 
 
 def model_named(name: str) -> FoundModel:
@@ -202,7 +206,26 @@ def _of_transformers(name: str, origin: str, architecture: str, config: Any) -> 
         image_size=getattr(config, "image_size", None),
         # The encoder halves the frames before its positions.
         sound=(config.num_mel_bins, 2 * config.max_source_positions) if task == "speech" else None,
+        kv_bytes_per_token=count_cache_bytes(config) if architecture.endswith(_DECODERS) else None,
     )
+
+
+def count_cache_bytes(config: Any) -> int | None:
+    """
+    Return the bytes of one token's keys and values in 16 bits, over all layers; None: the configuration does not say.
+
+    Args:
+        config: of transformers. Layers with a window or a state of fixed size count like the others, which is too much.
+    """
+    layers, heads = getattr(config, "num_hidden_layers", None), getattr(config, "num_attention_heads", None)
+    width, latent = getattr(config, "hidden_size", None), getattr(config, "kv_lora_rank", None)
+    if latent and layers:  # multi-head latent attention keeps one compressed vector, and keys with positions
+        return int(2 * layers * (latent + getattr(config, "qk_rope_head_dim", 0)))
+    if not layers or not heads or not width:
+        return None
+    shared = getattr(config, "num_key_value_heads", None) or heads
+    head = getattr(config, "head_dim", None) or width // heads
+    return int(2 * 2 * layers * shared * head)
 
 
 def _longest(config: Any) -> int | None:

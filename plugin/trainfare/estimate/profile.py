@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from trainfare.estimate.models import FoundModel, Task, model_named
 from trainfare.estimate.request import EstimateRequest
+from trainfare.estimate.rollout_request import RolloutRequest
 from trainfare.job import TrainingJob
 from trainfare.methods.module_changes import tracer_of
 from trainfare.methods.step_change import StepChange
@@ -104,6 +105,33 @@ def estimate_profile(request: EstimateRequest) -> JobProfile:
             "notes": (shorten_text(note, MAX_TEXT_CHARACTERS), plan, *profile.notes),
         }
     )
+
+
+def estimate_rollout_profile(request: EstimateRequest, rollout: RolloutRequest) -> JobProfile:
+    """
+    Trace one update of a run that generates what it trains on, and describe what it generates.
+
+    Args:
+        request: the model, and how it is trained.
+        rollout: what is generated.
+
+    Raises:
+        InputError: see `RolloutRequest.check`, or a model that generates no text.
+        TraceError: the update cannot be traced.
+    """
+    updates = rollout.check(request)
+    model = model_named(request.model)
+    if model.kv_bytes_per_token is None:
+        raise InputError(f"--method {request.method}: {model.name} is not known to generate text")
+    profile = estimate_profile(updates)
+    described = rollout.describe(request, profile, model.kv_bytes_per_token)
+    notes = (
+        f"prompts have {rollout.prompt_length} tokens each: --prompt-length gives yours",
+        "updates recompute activations, as TRL's do unless told otherwise",
+    )
+    name = f"{model.name}, {request.method}" + ("" if rollout.trains == "full" else f" with {rollout.trains}")
+    update = {"name": name[:200], "rollout": described, "notes": (*notes, *profile.notes)}
+    return profile.model_copy(update=update)
 
 
 def _shape(model: FoundModel, request: EstimateRequest) -> tuple[int, ...]:

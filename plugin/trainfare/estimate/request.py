@@ -11,7 +11,7 @@ import typer
 
 from trainfare_core.errors import InputError
 
-Method: TypeAlias = Literal["full", "lora", "qlora"]
+Method: TypeAlias = Literal["full", "lora", "qlora", "grpo", "rloo"]
 Precision: TypeAlias = Literal["32-true", "16-mixed", "bf16-mixed", "bf16-true"]
 
 _COUNT: Final = re.compile(r"([0-9]{1,18}(?:\.[0-9]{1,9})?)\s*([kMBT]?)", re.ASCII)
@@ -37,7 +37,10 @@ class EstimateRequest:
         ),
     ]
     method: Annotated[
-        Method, typer.Option(help="full trains all weights, lora and qlora adapters on frozen ones")
+        Method,
+        typer.Option(
+            help="full trains all weights, lora and qlora adapters; grpo and rloo generate what they train on"
+        ),
     ] = "full"
     tokens: Annotated[
         int | None,
@@ -87,6 +90,11 @@ class EstimateRequest:
         if self.seq is None:
             raise InputError("--tokens needs --seq, the tokens of one sequence, e.g. --seq 4096")
         return max(1, math.ceil(self.tokens / (self.seq * self.batch)))
+
+    @property
+    def generates(self) -> bool:
+        """Whether the run generates what it trains on."""
+        return self.method in ("grpo", "rloo")
 
     def count_traced_samples(self) -> int:
         """

@@ -110,6 +110,7 @@ def test_writing_gives_every_schema(tmp_path: Path, record_property: Callable[[s
         "prices-update",
         "prices-verification",
         "recommendation",
+        "rollout",
         "run",
         "run-explanation",
         "run-status",
